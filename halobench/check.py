@@ -1,0 +1,255 @@
+"""Checks one point of a matrix against everything it names - losses, sources, files, scorers - before anything runs."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from halobench.errors import HalobenchError, RecipeError, UnknownNameError
+from halobench.recipe import Recipe
+from halobench.registry import LOSSES, SCORERS, SOURCES
+from halobench.storage import digest, file_digest
+from halobench.validation import explain
+
+if TYPE_CHECKING:
+    from halobench.feedback import Source
+
+Where = Callable[[str], str]
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+# Keys of lightning.Trainer that halobench sets itself, and where the user says what they mean.
+REFUSED_TRAINER_KEYS = {
+    "max_steps": "budget.epochs",
+    "max_epochs": "budget.epochs",
+    "accumulate_grad_batches": "execution.microbatch_tokens",
+    "gradient_clip_val": "optim.clip",
+    "gradient_clip_algorithm": "optim.clip",
+    "use_distributed_sampler": "budget.batch_pairs",
+    "callbacks": "execution.checkpoint_every",
+    "default_root_dir": "the variable HALOBENCH_HOME",
+    "devices": "execution.devices",
+    "strategy": "execution.strategy",
+    "logger": "execution.logger",
+    "precision": "precision",
+    "enable_progress_bar": "nothing: halobench shows its own progress",
+}
+
+
+def check_point(
+    values: dict[str, Any], where: Where, file_keys: Sequence[str], problems: list[str]
+) -> Recipe | None:
+    """Validate a point; what is wrong is appended to `problems`, one line each.
+
+    Args:
+        values: nested plain values, as in a recipe file.
+        where: dotted key to " in FILE", for messages.
+        file_keys: keys that only a recipe file has, for suggestions.
+        problems: receives the messages.
+
+    Returns:
+        The recipe, its loss with every parameter and its content digests filled in; None if anything is wrong.
+    """
+    found: list[str] = []
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        found += explain(error, Recipe, where=where, also_known=file_keys)
+        recipe = None
+    loss = _check_loss(values.get("loss"), where, found)
+    found += _check_trainer(values.get("trainer"), where)
+    if recipe is None:
+        _check_names(values, where, found)
+    else:
+        source = _check_source(recipe, where, found)
+        content = _check_model(recipe, source, where, found)
+        found += _check_scorers(recipe, source, where)
+        found += _check_world_needs(recipe, source, where)
+        if not found and source is not None and loss is not None:
+            content["source"] = source.content_id
+            if not LOSSES.is_builtin(loss["name"]):
+                content["loss"] = source_digest(LOSSES[loss["name"]])
+            label = recipe.label or recipe.name
+            return recipe.model_copy(update={"loss": loss, "content": content, "label": label})
+    problems += found
+    return None
+
+
+def _check_loss(loss: Any, where: Where, found: list[str]) -> dict[str, Any] | None:
+    """Return the loss with all its parameters."""
+    if not isinstance(loss, dict) or "name" not in loss:
+        found.append(f"loss{where('loss')}: give the name of a registered loss, see `halobench list losses`")
+        return None
+    name = loss["name"]
+    try:
+        registered = LOSSES[name]
+    except HalobenchError as error:
+        found += [f"loss.name{where('loss.name')}: {problem}" for problem in error.problems]
+        return None
+    try:
+        checked = registered(**{key: value for key, value in loss.items() if key != "name"})
+    except RecipeError as error:
+        cause = error.__cause__
+        found += explain(cause, registered, "loss.", where) if isinstance(cause, ValidationError) else error.problems
+        return None
+    return {"name": name, **checked.model_dump(mode="json")}
+
+
+def _check_trainer(trainer: Any, where: Where) -> list[str]:
+    if not isinstance(trainer, dict) or not trainer:
+        return []
+    from lightning import Trainer
+
+    known = [key for key in inspect.signature(Trainer.__init__).parameters if key != "self"]
+    lines = []
+    for key in trainer:
+        place = where(f"trainer.{key}")
+        if key in REFUSED_TRAINER_KEYS:
+            lines.append(f"trainer.{key}{place}: is set by halobench; use {REFUSED_TRAINER_KEYS[key]}")
+        elif key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            lines.append(f"trainer.{key}{place}: lightning.Trainer has no such argument{hint}")
+    return lines
+
+
+def _check_names(values: dict[str, Any], where: Where, found: list[str]) -> None:
+    """Check the names that can be checked even if the recipe as a whole is not valid."""
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("source"), str) and data["source"] not in SOURCES:
+        found += _unknown(lambda: SOURCES[data["source"]], f"data.source{where('data.source')}")
+
+
+def _unknown(step: Callable[[], Any], place: str) -> list[str]:
+    try:
+        step()
+    except HalobenchError as error:
+        return [f"{place}: {problem}" for problem in error.problems]
+    return []
+
+
+@cache
+def open_source(name: str, path: str | None, world_seed: int) -> Source:
+    """Open a source once per process.
+
+    Raises:
+        UnknownNameError: no source has that name.
+        DataError: what it finds cannot be used.
+    """
+    return SOURCES[name].open(path=path, world_seed=world_seed)
+
+
+def _check_source(recipe: Recipe, where: Where, found: list[str]) -> Source | None:
+    data = recipe.data
+    try:
+        source = open_source(data.source, data.path, recipe.world_seed)
+    except UnknownNameError as error:
+        found += [f"data.source{where('data.source')}: {problem}" for problem in error.problems]
+        return None
+    except HalobenchError as error:
+        found += error.problems
+        return None
+    found += _unknown(
+        lambda: source.check_selection(num_pairs=data.num_pairs), f"data.num_pairs{where('data.num_pairs')}"
+    )
+    return source
+
+
+def _check_model(recipe: Recipe, source: Source | None, where: Where, found: list[str]) -> dict[str, str]:
+    """Return the digests of the model folder and the tokenizer, where there are any."""
+    model = recipe.model
+    content = {}
+    if model.path is not None:
+        folder = Path(model.path)
+        place = f"model.path = {model.path!r}{where('model.path')}"
+        if not (folder / "config.json").is_file():
+            found.append(f"{place}: no config.json there; give a Hugging Face model folder")
+        else:
+            content["model"] = digest([[p.name, file_digest(p)] for p in sorted(folder.iterdir()) if p.is_file()])
+            if model.tokenizer is None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+                found.append(
+                    f"{place}: the folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); "
+                    "set model.tokenizer.path"
+                )
+    elif model.tokenizer is None and source is not None and not source.is_world:
+        found.append(
+            f"model.tokenizer{where('model')}: a new model needs a tokenizer; set model.tokenizer: {{path: ..., eos: ...}}"
+        )
+    if model.tokenizer is not None:
+        content |= _check_tokenizer(recipe, where, found)
+    return content
+
+
+def _check_tokenizer(recipe: Recipe, where: Where, found: list[str]) -> dict[str, str]:
+    spec = recipe.model.tokenizer
+    if spec is None:
+        return {}
+    place = f"model.tokenizer.path = {spec.path!r}{where('model.tokenizer.path')}"
+    file = tokenizer_file(spec.path)
+    if not file.is_file():
+        found.append(f"{place}: no such file; give a tokenizer.json or the folder that holds it")
+        return {}
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        tokens = {*document["model"]["vocab"], *(token["content"] for token in document["added_tokens"])}
+    except (ValueError, KeyError, TypeError):
+        found.append(f"{place}: is not a tokenizer of the `tokenizers` library")
+        return {}
+    for role in ("eos", "pad", "bos"):
+        token = getattr(spec, role)
+        if token is not None and token not in tokens:
+            found.append(
+                f"model.tokenizer.{role} = {token!r}{where('model.tokenizer')}: is not a token of {spec.path}"
+            )
+    if spec.eos is None and not (file.parent / "tokenizer_config.json").is_file():
+        found.append(f"{place}: names no token that ends a completion; set model.tokenizer.eos")
+    return {"tokenizer": digest([file_digest(file), spec.eos, spec.pad, spec.bos])}
+
+
+def tokenizer_file(path: str) -> Path:
+    """The tokenizer.json that a path means: itself, or the one in that folder."""
+    return Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+
+
+def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[str]:
+    lines = []
+    for name in recipe.scoring.scorers:
+        place = f"scoring.scorers{where('scoring.scorers')}"
+        unknown = _unknown(lambda name=name: SCORERS[name], place)
+        lines += unknown
+        if not unknown and source is not None and SCORERS[name].needs_world and not source.is_world:
+            lines.append(
+                f"{place}: {name!r} needs a world that knows the true utility, and {recipe.data.source!r} is none; "
+                "drop it"
+            )
+    return lines
+
+
+def _check_world_needs(recipe: Recipe, source: Source | None, where: Where) -> list[str]:
+    if source is None or source.is_world:
+        return []
+    lines = []
+    if recipe.base is not None:
+        lines.append(
+            f"base{where('base')}: only a world has documents to pre-train on; drop the stage, or use model.path"
+        )
+    if recipe.data.demonstrations == "best_of_16":
+        lines.append(
+            f"data.demonstrations = 'best_of_16'{where('data.demonstrations')}: only a world knows the best; use chosen"
+        )
+    return lines
+
+
+def source_digest(loss: type) -> str:
+    """Digest of the source file of a plug-in's class, docstrings and comments aside."""
+    tree = ast.parse(Path(inspect.getfile(loss)).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return digest(ast.unparse(tree))

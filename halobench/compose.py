@@ -1,0 +1,301 @@
+"""From a recipe file to its runs: `extends`, `matrix`, `controls`, defaults of the losses, `key=value` overrides."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from halobench.check import check_point
+from halobench.errors import HalobenchError, RecipeError
+from halobench.recipe import Recipe
+from halobench.registry import LOSSES, did_you_mean, load_plugin
+
+FILE_KEYS = ("extends", "matrix", "controls", "loss_defaults")
+_DEFAULT_FILE_KEYS = ("loss", "optim", "tuning")
+_SEED_AXES = ("loss", "seed", "base_seed", "world_seed")
+COMMAND_LINE = "the command line"
+
+
+@dataclass
+class Point:
+    """One point of the matrix: plain values, and which file or option each of them came from."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def merge(self, values: dict[str, Any], origin: str) -> None:
+        """Lay `values` (nested, or with dotted keys) over what is there; another loss replaces the whole loss."""
+        for key, value in values.items():
+            self._set(tuple(str(key).split(".")), value, origin)
+
+    def _set(self, path: tuple[str, ...], value: Any, origin: str) -> None:
+        if path == ("loss",) and isinstance(value, str):
+            value = {"name": value}
+        if path == ("loss",) and isinstance(value, dict) and "name" in value:
+            if self.values.get("loss", {}).get("name") != value["name"]:
+                self.values["loss"] = {}  # parameters of one loss never leak into another
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                self._set((*path, str(key)), inner, origin)
+            return
+        section = self.values
+        for part in path[:-1]:
+            if not isinstance(section.get(part), dict):
+                section[part] = {}
+            section = section[part]
+        section[path[-1]] = deepcopy(value)
+        self.origins[".".join(path)] = origin
+
+    def where(self, key: str) -> str:
+        """Say where the value of a dotted key came from."""
+        parts = key.split(".")
+        for length in range(len(parts), 0, -1):
+            if ".".join(parts[:length]) in self.origins:
+                return f" in {self.origins['.'.join(parts[:length])]}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The runs of a recipe file.
+
+    Attributes:
+        name: of the suite.
+        recipes: one per run, in the order of the matrix, controls last.
+        notes: what a reader of the plan should know.
+    """
+
+    name: str
+    recipes: tuple[Recipe, ...]
+    notes: tuple[str, ...]
+
+
+def recipes_folder() -> Path:
+    """Folder of the built-in recipes: inside the installed package, or at the top of a checkout."""
+    packaged = Path(__file__).parent / "_recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def builtin_recipes() -> list[str]:
+    """Names of the built-in recipes that can be run as they are."""
+    folder = recipes_folder()
+    parts = ("base", "losses")
+    files = (path.relative_to(folder) for path in sorted(folder.rglob("*.yaml")))
+    return [str(path.with_suffix("")) for path in files if path.parts[0] not in parts]
+
+
+def compose(recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Suite:
+    """Expand a recipe file into validated runs.
+
+    Args:
+        recipe: path of a YAML file, or the name of a built-in recipe.
+        overrides: `key.path=value` each, strongest of all; a varied key's axis is replaced.
+        plugins: Python files to import first.
+
+    Raises:
+        RecipeError: anything is wrong; one line per problem, all of them at once.
+    """
+    path = _find(recipe)
+    problems: list[str] = []
+    document = _collect(problems, lambda: _read(path)) or {}
+    stated = _collect(problems, lambda: _parse_overrides(overrides)) or {}
+    files = [*document.get("plugins", []), *stated.pop("plugins", []), *plugins]
+    for plugin in files:
+        _collect(problems, partial(load_plugin, plugin))
+    if problems:
+        raise RecipeError(*problems)
+
+    document["plugins"] = files
+    document.setdefault("suite", path.stem)
+    points, notes = _points(document, stated, str(recipe))
+    recipes = [check_point(p.values, p.where, FILE_KEYS, problems) for p in points]
+    _require_applied(stated, recipes, problems)
+    if problems:
+        raise RecipeError(*dict.fromkeys(problems))
+    valid = tuple(recipe for recipe in recipes if recipe is not None)
+    return Suite(str(document["suite"]), valid, tuple(dict.fromkeys(notes)))
+
+
+def _collect(problems: list[str], step: Callable[[], Any]) -> Any:
+    try:
+        return step()
+    except HalobenchError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _find(recipe: str | Path) -> Path:
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    builtin = recipes_folder() / f"{recipe}.yaml"
+    if builtin.is_file():
+        return builtin
+    names = builtin_recipes()
+    raise RecipeError(
+        f"recipe {str(recipe)!r}: no such file, and no built-in recipe has that name"
+        f"{did_you_mean(str(recipe), names)}; built-in: {', '.join(names)}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Load a YAML file with what it extends beneath it."""
+    document = _load_yaml(path)
+    parents = document.pop("extends", [])
+    merged: dict[str, Any] = {}
+    for parent in [parents] if isinstance(parents, str) else parents:
+        file = path.parent / parent
+        if not file.is_file():
+            raise RecipeError(f"extends = {parent!r} in {path}: no such file; paths are relative to the recipe")
+        merged = _deep_merge(merged, _read(file))
+    if "loss_defaults" in document:
+        document["loss_defaults"] = str(path.parent / document["loss_defaults"])
+    return _deep_merge(merged, document)
+
+
+def _load_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise RecipeError(f"{path}{line}: is not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path}: must be a mapping of keys to values, found {type(document).__name__}")
+    return document
+
+
+def _deep_merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        replaces = key in ("matrix", "loss") or not isinstance(value, dict)
+        merged[key] = value if replaces else _deep_merge(_mapping(merged.get(key)), value)
+    return merged
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    stated: dict[str, Any] = {}
+    problems = []
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            problems.append(f"{override!r} on the command line: overrides are written key.path=value")
+            continue
+        try:
+            stated[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            problems.append(f"{key} = {text!r} on the command line: is not a YAML value")
+    if problems:
+        raise RecipeError(*problems)
+    return stated
+
+
+def _points(document: dict[str, Any], stated: dict[str, Any], origin: str) -> tuple[list[Point], list[str]]:
+    """Expand the matrix and the controls of a document into points, weakest layer first."""
+    axes = _axes(document, stated)
+    plain = {key: value for key, value in document.items() if key not in FILE_KEYS}
+    single = {key: value for key, value in stated.items() if key not in axes and key != "loss.name"}
+    points: list[Point] = []
+    notes: list[str] = []
+    for chosen in [*_product(axes), *_control_points(document, axes, origin)]:
+        point = Point()
+        loss = chosen.get("loss", plain.get("loss"))
+        notes += _merge_defaults(point, document.get("loss_defaults"), loss)
+        point.merge({key: value for key, value in plain.items() if key != "loss"}, origin)
+        point.merge({**chosen, "loss": loss}, origin)
+        is_control = bool(chosen.get("control"))
+        point.merge({k: v for k, v in single.items() if _applies(k, point, is_control)}, COMMAND_LINE)
+        points.append(point)
+    return points, notes
+
+
+def _axes(document: dict[str, Any], stated: dict[str, Any]) -> dict[str, list[Any]]:
+    """Axes of the matrix; a stated value of a varied key, or a stated loss, replaces the axis."""
+    matrix = document.get("matrix") or {}
+    if not isinstance(matrix, dict) or not all(isinstance(values, list) and values for values in matrix.values()):
+        raise RecipeError("matrix: must map each varied key to a list of values")
+    axes = dict(matrix)
+    for key, value in stated.items():
+        name = "loss" if key == "loss.name" else key
+        if name in axes or name in _SEED_AXES:
+            axes[name] = value if isinstance(value, list) else [value]
+    return axes
+
+
+def _control_points(document: dict[str, Any], axes: dict[str, list[Any]], origin: str) -> Iterator[dict[str, Any]]:
+    """Yield the points of the control rows: the matrix's axes but the loss, and what each control sets."""
+    controls = document.get("controls") or {}
+    if not isinstance(controls, dict) or not all(isinstance(keys, dict) for keys in controls.values()):
+        raise RecipeError(f"controls in {origin}: must map the name of each control row to its keys")
+    shared = {key: values for key, values in axes.items() if key.partition(".")[0] != "loss"}
+    for label, keys in controls.items():
+        for chosen in _product(shared):
+            seed = _shifted(chosen.get("seed", document.get("seed", 0)), keys.get("seed"))
+            yield {**chosen, "loss": "sft", **keys, "seed": seed, "label": label, "control": True}
+
+
+def _product(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _shifted(seed: Any, wanted: Any) -> Any:
+    """The seed of a control: the matrix's, one of its own, or the matrix's plus a shift written "+50"."""
+    if isinstance(wanted, str) and wanted.startswith("+") and wanted[1:].isdigit() and isinstance(seed, int):
+        return seed + int(wanted)
+    return seed if wanted is None else wanted
+
+
+def _merge_defaults(point: Point, folder: str | None, loss: Any) -> list[str]:
+    """Lay the file of the loss's tuned defaults first; return a note where it has none."""
+    name = loss.get("name") if isinstance(loss, dict) else loss
+    if folder is None or name not in LOSSES:
+        return []
+    file = Path(folder) / f"{name}.yaml"
+    notes = []
+    if not file.is_file():
+        file = Path(folder) / "default.yaml"
+        notes.append(f"{name}: no file in {folder}; it runs with its own defaults and those of {file.name}")
+    if file.is_file():
+        values = _load_yaml(file)
+        unknown = [key for key in values if key not in _DEFAULT_FILE_KEYS]
+        if unknown:
+            raise RecipeError(
+                f"{', '.join(unknown)} in {file}: defaults of a loss may set only {', '.join(_DEFAULT_FILE_KEYS)}; "
+                "the budget is the suite's"
+            )
+        parameters = values.get("loss")
+        point.merge({**values, "loss": {"name": name, **(parameters or {})}}, str(file))
+    return notes
+
+
+def _applies(key: str, point: Point, is_control: bool) -> bool:
+    """Whether a stated key is meant for this point: a parameter of a loss only where the loss is compared and has it."""
+    if not key.startswith("loss."):
+        return True
+    name = point.values["loss"].get("name")
+    return not is_control and (name not in LOSSES or key.removeprefix("loss.") in LOSSES[name].model_fields)
+
+
+def _require_applied(stated: dict[str, Any], recipes: Sequence[Recipe | None], problems: list[str]) -> None:
+    for key in stated:
+        parameter = key.removeprefix("loss.")
+        if key.startswith("loss.") and parameter != "name":
+            losses = sorted({r.loss["name"] for r in recipes if r is not None})
+            if losses and not any(parameter in LOSSES[name].model_fields for name in losses):
+                known = {field for name in losses for field in LOSSES[name].model_fields}
+                problems.append(
+                    f"{key} = {stated[key]!r} in {COMMAND_LINE}: none of the losses {', '.join(losses)} has it"
+                    f"{did_you_mean(parameter, known)}"
+                )

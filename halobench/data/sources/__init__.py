@@ -1,0 +1,1 @@
+"""Sources of feedback that read files, one per data set."""

@@ -1,0 +1,112 @@
+"""What sources that read rows from files share: splits by group, seeded selections, prompt sets."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from halobench.errors import DataError
+from halobench.feedback import EvaluationPrompt, Feedback, PromptSet, Response, Source
+
+_BUCKETS = 10_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """A preference, or a response with its own label.
+
+    Attributes:
+        winner: the preferred or labelled response.
+        loser: the other side of a preference; None for a labelled response.
+        desirable: the label of a response without a pair.
+    """
+
+    winner: Response
+    loser: Response | None = None
+    desirable: bool = True
+
+    @property
+    def group_id(self) -> str:
+        """What must stay on one side of a split."""
+        return self.winner.group_id
+
+
+def split_by_group(rows: Sequence[Row], *, test_share: float, dev_share: float) -> dict[str, list[Row]]:
+    """Divide rows into train, dev and test by a digest of their group, so that added rows move no other."""
+    split: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
+    for row in rows:
+        bucket = int(hashlib.sha256(f"halobench-{row.group_id}".encode()).hexdigest(), 16) % _BUCKETS / _BUCKETS
+        side = "test" if bucket < test_share else "dev" if bucket < test_share + dev_share else "train"
+        split[side].append(row)
+    return split
+
+
+class FileSource(Source):
+    """Rows read from files, divided into train, dev and test.
+
+    Args:
+        content_id: digest of the files.
+        splits: rows of each split; dev rows whose group occurs in test, and train rows whose group occurs in either,
+            are dropped here.
+        drops: rows left out while reading, by reason.
+    """
+
+    def __init__(self, content_id: str, splits: Mapping[str, Sequence[Row]], drops: Mapping[str, int]) -> None:
+        self.content_id = content_id
+        test = {row.group_id for row in splits["test"]}
+        dev = [row for row in splits["dev"] if row.group_id not in test]
+        held_out = test | {row.group_id for row in dev}
+        self._train = [row for row in splits["train"] if row.group_id not in held_out]
+        self._held_out = {"dev": dev, "test": splits["test"]}
+        leaked = len(splits["train"]) - len(self._train)
+        self._drops = Counter(drops) + Counter({"group occurs in a held-out split": leaked})
+
+    def check_selection(self, *, num_pairs: int | None) -> None:
+        """Raise unless there are that many train rows."""
+        if not self._train:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self._drops.items()))
+            raise DataError(f"there is no row to train on{f' (dropped: {reasons})' if reasons else ''}")
+        if num_pairs is not None and num_pairs > len(self._train):
+            raise DataError(
+                f"{num_pairs} pairs are asked for but the train split has {len(self._train)}; lower data.num_pairs"
+            )
+
+    def feedback(self, *, num_pairs: int | None, split_seed: int) -> Feedback:
+        """Select `num_pairs` train rows by a seeded permutation, of which smaller selections are a beginning."""
+        self.check_selection(num_pairs=num_pairs)
+        order = list(range(len(self._train)))
+        random.Random(f"selection-{split_seed}").shuffle(order)
+        rows = [self._train[index] for index in sorted(order[:num_pairs])]
+        return feedback_from(rows, self._drops)
+
+    def prompt_set(self, split: Literal["dev", "test"]) -> PromptSet:
+        """Return the distinct prompts of a split that have a preferred and another answer."""
+        rows = self._held_out[split]
+        answers: dict[str, tuple[Response, dict[str, None], dict[str, None]]] = {}
+        for row in rows:
+            _, chosen, rejected = answers.setdefault(row.winner.prompt_id, (row.winner, {}, {}))
+            (chosen if row.desirable else rejected)[row.winner.completion] = None
+            if row.loser is not None:
+                rejected[row.loser.completion] = None
+        prompts = [
+            EvaluationPrompt(prompt_id, row.group_id, row.prompt, tuple(chosen), tuple(rejected))
+            for prompt_id, (row, chosen, rejected) in answers.items()
+            if chosen and rejected
+        ]
+        if not prompts:
+            raise DataError(
+                f"the {split} split ({len(rows)} rows) has no prompt with both a preferred and another answer"
+            )
+        return PromptSet(tuple(prompts))
+
+
+def feedback_from(rows: Iterable[Row], drops: Mapping[str, int]) -> Feedback:
+    """Make the tables of preferences, or of labelled responses; a file holds one kind."""
+    rows = list(rows)
+    if any(row.loser is None for row in rows):
+        return Feedback.from_labels([(row.winner, row.desirable) for row in rows], drops=drops)
+    return Feedback.from_pairs([(row.winner, row.loser) for row in rows if row.loser is not None], drops=drops)

@@ -1,0 +1,177 @@
+"""Matched views: what each kind of loss is shown of one and the same feedback."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from halobench.errors import DataError
+from halobench.feedback import Feedback, Response, response
+
+
+class Example(NamedTuple):
+    """One completion as a loss sees it.
+
+    Attributes:
+        response: prompt and completion.
+        desirable: its label; True for the preferred side of a pair and for demonstrations.
+    """
+
+    response: Response
+    desirable: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """The examples of a view, grouped by what stays together in one optimizer step.
+
+    Attributes:
+        kind: name of the batch type: "Pairs", "Binary", "Conditional" or "Demonstrations".
+        units: one entry per base pair (or per labelled response where there are no pairs), in the order of the
+            feedback; the examples of that unit, or none where the view leaves it out.
+        paired: whether a unit is a pair, and not a single labelled response.
+    """
+
+    kind: str
+    units: tuple[tuple[Example, ...], ...]
+    paired: bool
+
+    @property
+    def completions_per_unit(self) -> int:
+        """Completions of the base selection that a unit stands for, shown or not."""
+        return 2 if self.paired else 1
+
+    @property
+    def examples(self) -> Iterator[Example]:
+        """All examples, unit by unit."""
+        return (example for unit in self.units for example in unit)
+
+
+def make_view(
+    feedback: Feedback,
+    kind: str,
+    *,
+    labels: Literal["given", "shuffled"] = "given",
+    best: Callable[[Sequence[Response]], Sequence[str]] | None = None,
+    seed: int = 0,
+) -> View:
+    """Make the view of a kind of loss; for the same feedback every kind has the same units.
+
+    Pairs show both sides; Binary and Conditional each distinct (prompt, completion, label) once; Demonstrations
+    each distinct preferred completion once.
+
+    Args:
+        feedback: the base selection.
+        kind: name of the batch type.
+        labels: "shuffled" permutes the labels over the completions (a coin per pair for Pairs).
+        best: returns better completions for the demonstrations, in their order.
+        seed: of the shuffle.
+
+    Raises:
+        DataError: the feedback has no pairs and the view needs them.
+    """
+    units = _pair_units(feedback) if feedback.pairs else _label_units(feedback)
+    if kind == "Pairs" and not feedback.pairs:
+        raise DataError("this loss needs pairs, and the data are single answers with a label; use kto, csft or sft")
+    if kind == "Demonstrations":
+        units = [tuple(example for example in unit if example.desirable) for unit in units]
+        if best is not None:
+            units = _replace_completions(units, best)
+    elif labels == "shuffled":
+        units = _shuffle_labels(units, random.Random(f"labels-{seed}"), in_pairs=kind == "Pairs")
+    if kind != "Pairs":
+        units = _without_repeats(units)
+    return View(kind, tuple(units), bool(feedback.pairs))
+
+
+def _pair_units(feedback: Feedback) -> list[tuple[Example, ...]]:
+    responses = feedback.responses
+    return [
+        (Example(responses[pair.winner], True), Example(responses[pair.loser], False)) for pair in feedback.pairs
+    ]
+
+
+def _label_units(feedback: Feedback) -> list[tuple[Example, ...]]:
+    return [(Example(feedback.responses[row.response_id], row.desirable),) for row in feedback.labels]
+
+
+def _replace_completions(
+    units: list[tuple[Example, ...]], best: Callable[[Sequence[Response]], Sequence[str]]
+) -> list[tuple[Example, ...]]:
+    completions = iter(best([example.response for unit in units for example in unit]))
+    return [
+        tuple(example._replace(response=_with_completion(example.response, next(completions))) for example in unit)
+        for unit in units
+    ]
+
+
+def _with_completion(row: Response, completion: str) -> Response:
+    return response(row.prompt, completion, group_id=row.group_id, source=row.source)
+
+
+def _shuffle_labels(
+    units: list[tuple[Example, ...]], stream: random.Random, *, in_pairs: bool
+) -> list[tuple[Example, ...]]:
+    if in_pairs:
+        flipped = [stream.random() < 0.5 for _ in units]
+        return [
+            tuple(Example(a.response, b.desirable) for a, b in zip(unit[::-1], unit, strict=True)) if flip else unit
+            for unit, flip in zip(units, flipped, strict=True)
+        ]
+    labels = [example.desirable for unit in units for example in unit]
+    stream.shuffle(labels)
+    shuffled = iter(labels)
+    return [tuple(Example(example.response, next(shuffled)) for example in unit) for unit in units]
+
+
+def _without_repeats(units: list[tuple[Example, ...]]) -> list[tuple[Example, ...]]:
+    seen: set[tuple[str, str, bool]] = set()
+    kept = []
+    for unit in units:
+        new = []
+        for example in unit:
+            key = (example.response.prompt_id, example.response.completion, example.desirable)
+            if key not in seen:
+                seen.add(key)
+                new.append(example)
+        kept.append(tuple(new))
+    return kept
+
+
+def derange(prompt_ids: Sequence[str], seed: int) -> list[int]:
+    """Give each example the completion of another prompt, each completion used once.
+
+    The examples are laid in a circle, those of one prompt side by side, prompts in random order; each takes the
+    completion that lies as far ahead as the largest prompt is wide, and so never one of its own prompt.
+
+    Args:
+        prompt_ids: (N,) the prompt of each example.
+        seed: of the order; one table serves all epochs.
+
+    Returns:
+        (N,) index of the example whose completion is taken.
+
+    Raises:
+        DataError: one prompt has more than half of the examples, so that not all can be mismatched.
+    """
+    stream = random.Random(f"derangement-{seed}")
+    groups: dict[str, list[int]] = {}
+    for index, prompt_id in enumerate(prompt_ids):
+        groups.setdefault(prompt_id, []).append(index)
+    members = list(groups.values())
+    stream.shuffle(members)
+    for group in members:
+        stream.shuffle(group)
+    widest = max(len(group) for group in members)
+    if 2 * widest > len(prompt_ids):
+        raise DataError(
+            f"one prompt has {widest} of {len(prompt_ids)} examples, so z0 has no mismatched completions for it; "
+            "use more prompts, or a loss without z0"
+        )
+    circle = [index for group in members for index in group]
+    partner = [0] * len(circle)
+    for position, index in enumerate(circle):
+        partner[index] = circle[(position + widest) % len(circle)]
+    return partner

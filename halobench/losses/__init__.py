@@ -1,0 +1,1 @@
+"""Alignment losses, one family per file; `halobench.LOSSES` loads them by name."""

@@ -1,0 +1,82 @@
+"""What the stages and the scorers of a run work on, opened once: source, tokenizer, feedback, artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerBase
+
+from halobench.check import open_source
+from halobench.data.tokenize import Encoder
+from halobench.errors import DataError
+from halobench.feedback import Feedback, PromptSet, Source
+from halobench.losses.base import Loss
+from halobench.models.load import load_tokenizer
+from halobench.recipe import Recipe
+from halobench.registry import LOSSES
+from halobench.storage import Artifacts, home
+from halobench.worlds.base import World
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Opened materials of one recipe.
+
+    Attributes:
+        recipe: the run.
+    """
+
+    recipe: Recipe
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """Where intermediate results are kept."""
+        return Artifacts(home())
+
+    @cached_property
+    def source(self) -> Source:
+        """Where the feedback comes from."""
+        return open_source(self.recipe.data.source, self.recipe.data.path, self.recipe.world_seed)
+
+    @cached_property
+    def world(self) -> World:
+        """The source, where it is a world.
+
+        Raises:
+            DataError: it is none.
+        """
+        if not isinstance(self.source, World):
+            raise DataError(f"{self.recipe.data.source!r} is not a world: it does not know the true utility of a text")
+        return self.source
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, before any control token is added."""
+        return load_tokenizer(self.recipe.model, self.source if isinstance(self.source, World) else None)
+
+    @cached_property
+    def feedback(self) -> Feedback:
+        """The base selection."""
+        return self.source.feedback(num_pairs=self.recipe.data.num_pairs, split_seed=self.recipe.data_seed)
+
+    @cached_property
+    def prompts(self) -> PromptSet:
+        """The prompts to score, of the recipe's split."""
+        return PromptSet(self.source.prompt_set(self.recipe.split).rows[: self.recipe.scoring.num_prompts])
+
+    @cached_property
+    def dev_prompts(self) -> PromptSet:
+        """The prompts that choose T*."""
+        return PromptSet(self.source.prompt_set("dev").rows[: self.recipe.scoring.num_prompts])
+
+    @cached_property
+    def loss(self) -> Loss:
+        """The loss with its parameters."""
+        parameters = {key: value for key, value in self.recipe.loss.items() if key != "name"}
+        return LOSSES[self.recipe.loss["name"]](**parameters)
+
+    def encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+        """Return an encoder with the recipe's lengths."""
+        data = self.recipe.data
+        return Encoder(tokenizer, max_length=data.max_length, max_prompt_length=data.max_prompt_length)

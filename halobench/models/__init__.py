@@ -1,0 +1,1 @@
+"""Models: how they are made, loaded and asked for log-probabilities."""

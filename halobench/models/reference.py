@@ -1,0 +1,82 @@
+"""The reference's log-probabilities, computed once and shared by every run that needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from halobench.data.batches import Row, pad_rows
+from halobench.models.load import best_device, load_model, weights_digest
+from halobench.models.logprobs import ScoredModel
+from halobench.storage import Artifacts, digest
+
+_MAX_TOKENS = 32_768
+
+
+def with_reference(
+    rows: Sequence[Row],
+    folder: Path,
+    artifacts: Artifacts,
+    *,
+    precision: str,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Row]:
+    """Return the rows with the log-probabilities that the model in `folder` gives to their completions.
+
+    They are kept per token in float32, under the digest of the weights and of every token id.
+
+    Args:
+        rows: prompts and completions.
+        folder: the reference, a Hugging Face folder.
+        artifacts: where they are kept.
+        precision: in which the model computes.
+        report: told how many rows are done, of how many.
+    """
+    sequences = [[list(row.prompt), list(row.completion)] for row in rows]
+    key = {"weights": weights_digest(folder), "precision": precision, "sequences": digest(sequences)}
+
+    def build(target: Path) -> None:
+        model = ScoredModel(load_model(folder, precision).to(best_device()))
+        np.save(target / "logps.npy", np.concatenate(score_rows(model, rows, report=report)))
+
+    file = artifacts.get("reference", digest(key)[:16], build) / "logps.npy"
+    values = np.load(file, mmap_mode="r")
+    ends = np.cumsum([len(row.completion) for row in rows])
+    return [
+        row._replace(reference=values[end - len(row.completion) : end]) for row, end in zip(rows, ends, strict=True)
+    ]
+
+
+@torch.no_grad()
+def score_rows(
+    model: ScoredModel,
+    rows: Sequence[Row],
+    *,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[np.ndarray]:
+    """Return, for each row, the log-probabilities in nats of its completion's tokens, float32.
+
+    Args:
+        model: scores on the device it is on.
+        rows: prompts and completions, in any order; they are batched by length.
+        report: told how many rows are done, of how many.
+    """
+    device = next(model.parameters()).device
+    order = sorted(range(len(rows)), key=lambda index: rows[index].length)
+    scores: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and rows[order[end]].length * (end + 1 - start) <= _MAX_TOKENS:
+            end += 1
+        part = order[start:end]
+        padded = pad_rows([rows[index]._replace(reference=None) for index in part])
+        logps = model(padded.to(device)).logps.float()
+        for index, values in zip(part, logps.cpu().numpy(), strict=True):
+            scores[index] = values[: len(rows[index].completion)].copy()
+        start = end
+        report(end, len(order))
+    return scores

@@ -1,0 +1,1 @@
+"""Training: one LightningModule around any loss."""

@@ -1,0 +1,1 @@
+"""Built-in worlds: sources of feedback whose true utility is known."""
