@@ -1,4 +1,4 @@
-"""Checks one point of a matrix against everything it names - losses, sources, files, scorers - before anything runs."""
+"""Checks one point of a matrix against all that it names, before anything runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ def check_point(
         problems: receives the messages.
 
     Returns:
-        The recipe, its loss with every parameter and its content digests filled in; None if anything is wrong.
+        The recipe, its loss with every parameter and its content digests filled in; None if anything is
+        wrong.
     """
     found: list[str] = []
     try:
@@ -96,7 +97,11 @@ def _check_loss(loss: Any, where: Where, found: list[str]) -> dict[str, Any] | N
         checked = registered(**{key: value for key, value in loss.items() if key != "name"})
     except RecipeError as error:
         cause = error.__cause__
-        found += explain(cause, registered, "loss.", where) if isinstance(cause, ValidationError) else error.problems
+        found += (
+            explain(cause, registered, "loss.", where)
+            if isinstance(cause, ValidationError)
+            else error.problems
+        )
         return None
     return {"name": name, **checked.model_dump(mode="json")}
 
@@ -171,7 +176,9 @@ def _check_model(recipe: Recipe, source: Source | None, where: Where, found: lis
         if not (folder / "config.json").is_file():
             found.append(f"{place}: no config.json there; give a Hugging Face model folder")
         else:
-            content["model"] = digest([[p.name, file_digest(p)] for p in sorted(folder.iterdir()) if p.is_file()])
+            content["model"] = digest(
+                [[p.name, file_digest(p)] for p in sorted(folder.iterdir()) if p.is_file()]
+            )
             if model.tokenizer is None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
                 found.append(
                     f"{place}: the folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); "
@@ -179,7 +186,8 @@ def _check_model(recipe: Recipe, source: Source | None, where: Where, found: lis
                 )
     elif model.tokenizer is None and source is not None and not source.is_world:
         found.append(
-            f"model.tokenizer{where('model')}: a new model needs a tokenizer; set model.tokenizer: {{path: ..., eos: ...}}"
+            f"model.tokenizer{where('model')}: a new model needs a tokenizer; "
+            "set model.tokenizer: {path: ..., eos: ...}"
         )
     if model.tokenizer is not None:
         content |= _check_tokenizer(recipe, where, found)
@@ -221,12 +229,12 @@ def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[
     lines = []
     for name in recipe.scoring.scorers:
         place = f"scoring.scorers{where('scoring.scorers')}"
-        unknown = _unknown(lambda name=name: SCORERS[name], place)
+        unknown = _unknown(partial(SCORERS.__getitem__, name), place)
         lines += unknown
         if not unknown and source is not None and SCORERS[name].needs_world and not source.is_world:
             lines.append(
-                f"{place}: {name!r} needs a world that knows the true utility, and {recipe.data.source!r} is none; "
-                "drop it"
+                f"{place}: {name!r} needs a world that knows the true utility, "
+                f"and {recipe.data.source!r} is none; drop it"
             )
     return lines
 
@@ -237,11 +245,12 @@ def _check_world_needs(recipe: Recipe, source: Source | None, where: Where) -> l
     lines = []
     if recipe.base is not None:
         lines.append(
-            f"base{where('base')}: only a world has documents to pre-train on; drop the stage, or use model.path"
+            f"base{where('base')}: only a world has documents to pre-train on; drop it, or use model.path"
         )
     if recipe.data.demonstrations == "best_of_16":
         lines.append(
-            f"data.demonstrations = 'best_of_16'{where('data.demonstrations')}: only a world knows the best; use chosen"
+            f"data.demonstrations = 'best_of_16'{where('data.demonstrations')}: only a world knows the best; "
+            "use chosen"
         )
     return lines
 
@@ -250,6 +259,9 @@ def source_digest(loss: type) -> str:
     """Digest of the source file of a plug-in's class, docstrings and comments aside."""
     tree = ast.parse(Path(inspect.getfile(loss)).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return digest(ast.unparse(tree))

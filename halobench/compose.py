@@ -1,4 +1,4 @@
-"""From a recipe file to its runs: `extends`, `matrix`, `controls`, defaults of the losses, `key=value` overrides."""
+"""From a recipe file to its runs: extends, matrix, controls, defaults of the losses, overrides."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Point:
     origins: dict[str, str] = field(default_factory=dict)
 
     def merge(self, values: dict[str, Any], origin: str) -> None:
-        """Lay `values` (nested, or with dotted keys) over what is there; another loss replaces the whole loss."""
+        """Lay values (nested, or with dotted keys) over these; another loss replaces the whole loss."""
         for key, value in values.items():
             self._set(tuple(str(key).split(".")), value, origin)
 
@@ -153,7 +153,9 @@ def _read(path: Path) -> dict[str, Any]:
     for parent in [parents] if isinstance(parents, str) else parents:
         file = path.parent / parent
         if not file.is_file():
-            raise RecipeError(f"extends = {parent!r} in {path}: no such file; paths are relative to the recipe")
+            raise RecipeError(
+                f"extends = {parent!r} in {path}: no such file; paths are relative to the recipe"
+            )
         merged = _deep_merge(merged, _read(file))
     if "loss_defaults" in document:
         document["loss_defaults"] = str(path.parent / document["loss_defaults"])
@@ -223,7 +225,9 @@ def _points(document: dict[str, Any], stated: dict[str, Any], origin: str) -> tu
 def _axes(document: dict[str, Any], stated: dict[str, Any]) -> dict[str, list[Any]]:
     """Axes of the matrix; a stated value of a varied key, or a stated loss, replaces the axis."""
     matrix = document.get("matrix") or {}
-    if not isinstance(matrix, dict) or not all(isinstance(values, list) and values for values in matrix.values()):
+    if not isinstance(matrix, dict) or not all(
+        isinstance(values, list) and values for values in matrix.values()
+    ):
         raise RecipeError("matrix: must map each varied key to a list of values")
     axes = dict(matrix)
     for key, value in stated.items():
@@ -233,7 +237,9 @@ def _axes(document: dict[str, Any], stated: dict[str, Any]) -> dict[str, list[An
     return axes
 
 
-def _control_points(document: dict[str, Any], axes: dict[str, list[Any]], origin: str) -> Iterator[dict[str, Any]]:
+def _control_points(
+    document: dict[str, Any], axes: dict[str, list[Any]], origin: str
+) -> Iterator[dict[str, Any]]:
     """Yield the points of the control rows: the matrix's axes but the loss, and what each control sets."""
     controls = document.get("controls") or {}
     if not isinstance(controls, dict) or not all(isinstance(keys, dict) for keys in controls.values()):
@@ -246,8 +252,10 @@ def _control_points(document: dict[str, Any], axes: dict[str, list[Any]], origin
 
 
 def _product(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield every combination; the values of the axis `points` are mappings of several keys each."""
     for values in itertools.product(*axes.values()):
-        yield dict(zip(axes, values, strict=True))
+        chosen = dict(zip(axes, values, strict=True))
+        yield chosen | (chosen.pop("points", None) or {})
 
 
 def _shifted(seed: Any, wanted: Any) -> Any:
@@ -272,8 +280,8 @@ def _merge_defaults(point: Point, folder: str | None, loss: Any) -> list[str]:
         unknown = [key for key in values if key not in _DEFAULT_FILE_KEYS]
         if unknown:
             raise RecipeError(
-                f"{', '.join(unknown)} in {file}: defaults of a loss may set only {', '.join(_DEFAULT_FILE_KEYS)}; "
-                "the budget is the suite's"
+                f"{', '.join(unknown)} in {file}: defaults of a loss may set only "
+                f"{', '.join(_DEFAULT_FILE_KEYS)}; the budget is the suite's"
             )
         parameters = values.get("loss")
         point.merge({**values, "loss": {"name": name, **(parameters or {})}}, str(file))
@@ -281,7 +289,7 @@ def _merge_defaults(point: Point, folder: str | None, loss: Any) -> list[str]:
 
 
 def _applies(key: str, point: Point, is_control: bool) -> bool:
-    """Whether a stated key is meant for this point: a parameter of a loss only where the loss is compared and has it."""
+    """Whether a stated key is meant for this point; a parameter only where a compared loss has it."""
     if not key.startswith("loss."):
         return True
     name = point.values["loss"].get("name")
@@ -296,6 +304,6 @@ def _require_applied(stated: dict[str, Any], recipes: Sequence[Recipe | None], p
             if losses and not any(parameter in LOSSES[name].model_fields for name in losses):
                 known = {field for name in losses for field in LOSSES[name].model_fields}
                 problems.append(
-                    f"{key} = {stated[key]!r} in {COMMAND_LINE}: none of the losses {', '.join(losses)} has it"
+                    f"{key} = {stated[key]!r} in {COMMAND_LINE}: none of {', '.join(losses)} has it"
                     f"{did_you_mean(parameter, known)}"
                 )

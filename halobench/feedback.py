@@ -1,4 +1,4 @@
-"""The canonical tables of feedback, their fingerprint, the prompts of an evaluation, and where both come from."""
+"""The canonical tables of feedback, their fingerprint, evaluation prompts, and where both come from."""
 
 from __future__ import annotations
 
@@ -223,7 +223,8 @@ class Source(ABC):
         """Read what is at `path`, or draw the world `world_seed`.
 
         Raises:
-            DataError: the path is missing or unreadable, or its rows are not what the source expects; one line each.
+            DataError: the path is missing or unreadable, or its rows are not what the source expects; one
+                line each.
         """
 
     @abstractmethod

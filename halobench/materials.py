@@ -47,7 +47,9 @@ class Materials:
             DataError: it is none.
         """
         if not isinstance(self.source, World):
-            raise DataError(f"{self.recipe.data.source!r} is not a world: it does not know the true utility of a text")
+            raise DataError(
+                f"{self.recipe.data.source!r} is not a world: it does not know the true utility of a text"
+            )
         return self.source
 
     @cached_property

@@ -97,7 +97,9 @@ class Model(Section):
     @model_validator(mode="after")
     def _one_origin(self) -> Model:
         if (self.path is None) == (self.architecture is None):
-            raise ValueError("give either model.path (a Hugging Face folder) or model.architecture (a new Llama)")
+            raise ValueError(
+                "give either model.path (a Hugging Face folder) or model.architecture (a new Llama)"
+            )
         return self
 
 
@@ -155,9 +157,11 @@ class Budget(Section):
     """How much every loss may train.
 
     Attributes:
-        match: what is equal over losses: passes over the base pairs, completions consumed, or optimizer steps.
+        match: what is equal over losses: passes over the base pairs, completions consumed, or optimizer
+            steps.
         epochs: passes over the base pairs.
-        batch_pairs: pairs per optimizer step: twice as many completions in unpaired views, once in demonstrations.
+        batch_pairs: pairs per optimizer step: twice as many completions in unpaired views, once in
+            demonstrations.
         multiple: factor on the budget of one row; such a row is marked and unranked.
     """
 
@@ -238,11 +242,13 @@ class Recipe(Section):
         suite: name of the suite it belongs to.
         label: its row on the board; by default the name of the loss.
         control: whether the row is a control, shown but not ranked.
-        z0: whether the reference point is averaged over the optimizer step, or over each microbatch as in the paper.
+        z0: whether the reference point is averaged over the optimizer step, or over each microbatch as in the
+            paper.
         evaluate: which model is scored: the aligned one, or the stage before.
         split: prompts to score; runs on "dev" are for tuning and never on the board.
         seed: order of the data, new parameters, decoding.
-        split_seed: selection of the data, the annotators' coins, the derangement, the SFT stage; "seed" follows `seed`.
+        split_seed: selection of the data, the annotators' coins, the derangement, the SFT stage; "seed"
+            follows `seed`.
         base_seed: the pre-trained model.
         world_seed: the world.
         content: digests of what the paths lead to, filled in when the recipe is read.
@@ -374,7 +380,7 @@ class Recipe(Section):
 
     @cached_property
     def setting_id(self) -> str:
-        """Digest of what makes rows comparable: selection, stages, model, budget, precision and prompt set."""
+        """Digest of what makes rows comparable: selection, stages, model, budget, precision, prompts."""
         base = {key: value for key, value in self.base_identity.items() if key != "base_seed"}
         sft = None if self.sft is None else self.sft.model_dump(mode="json")
         return digest(

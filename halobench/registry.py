@@ -1,4 +1,4 @@
-"""Registries of losses, data sources and scorers: built-ins load when first asked for, plug-ins add to them."""
+"""Registries of losses, data sources and scorers: built-ins load when asked for, plug-ins add to them."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class Registry(Generic[T]):
                 if point.name in self._builtins or point.name in self._installed:
                     other = self._builtins.get(point.name) or _distribution(self._installed[point.name])
                     raise RecipeError(
-                        f"{self.kind} {point.name!r} of the installed package {_distribution(point)} is already "
-                        f"registered by {other}; uninstall or rename one of them"
+                        f"{self.kind} {point.name!r} of the installed package {_distribution(point)} is "
+                        f"already registered by {other}; uninstall or rename one of them"
                     )
                 self._installed[point.name] = point
         return self._installed
@@ -162,7 +162,9 @@ def _distribution(point: EntryPoint) -> str:
 
 LOSSES: Registry[Loss] = Registry(
     "loss",
-    builtins={name: f"halobench.losses.{name}" for name in ("csft", "dpo", "kto", "offline_ppo", "sft", "slic")},
+    builtins={
+        name: f"halobench.losses.{name}" for name in ("csft", "dpo", "kto", "offline_ppo", "sft", "slic")
+    },
     group="halobench.losses",
 )
 SOURCES: Registry[Source] = Registry(

@@ -33,7 +33,9 @@ def explain(
         place = where(key)
         match problem["type"]:
             case "extra_forbidden":
-                known = sorted([*_fields_at(model, location[:-1]), *(also_known if len(location) == 1 else ())])
+                known = sorted(
+                    [*_fields_at(model, location[:-1]), *(also_known if len(location) == 1 else ())]
+                )
                 suggestion = did_you_mean(location[-1], known) or f"; known here: {', '.join(known)}"
                 lines.append(f"{key} = {problem['input']!r}{place}: unknown key{suggestion}")
             case "missing":

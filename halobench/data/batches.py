@@ -25,9 +25,9 @@ def plan_steps(
 ) -> list[tuple[int, ...]]:
     """List, for each optimizer step, the units of the view that it is made of.
 
-    The order of the units is a permutation per epoch that depends on the seed and on their number only, so that
-    every loss meets the same pairs in the same steps. A step takes `batch_pairs` pairs with both their sides:
-    twice as many completions in unpaired views, once as many demonstrations.
+    The order of the units is a permutation per epoch that depends on the seed and on their number only, so
+    that every loss meets the same pairs in the same steps. A step takes `batch_pairs` pairs with both their
+    sides: twice as many completions in unpaired views, once as many demonstrations.
 
     Args:
         view: what the loss is shown; units without examples are passed over.
@@ -72,7 +72,8 @@ class Row(NamedTuple):
         prompt: token ids, the control token included where it is only a condition.
         completion: token ids that are scored.
         desirable: its label.
-        reference: (completion,) log-probabilities under the reference in nats, float32; None where none are needed.
+        reference: (completion,) log-probabilities under the reference in nats, float32; None where none are
+            needed.
     """
 
     prompt: Tokens
@@ -179,7 +180,9 @@ def make_step(
         microbatches=[
             Microbatch(
                 rows=pad_rows([row for unit in part for row in units[unit]]),
-                desirable=torch.tensor([row.desirable for unit in part for row in units[unit]] or [True, False]),
+                desirable=torch.tensor(
+                    [row.desirable for unit in part for row in units[unit]] or [True, False]
+                ),
                 mismatched=None
                 if mismatched is None
                 else pad_rows([row for unit in part for row in mismatched[unit]]),
@@ -193,7 +196,7 @@ def make_step(
 
 
 def _pack(chosen: Sequence[int], units: Sequence[Sequence[Row]], max_tokens: int) -> list[list[int]]:
-    """Divide units into microbatches: the longest first, as many as fit the rectangle of their longest row."""
+    """Divide units into microbatches: the longest first, as many as fit the rectangle of the longest."""
     lengths = {unit: max((row.length for row in units[unit]), default=0) for unit in chosen}
     parts: list[list[int]] = []
     rows = width = 0
@@ -205,6 +208,18 @@ def _pack(chosen: Sequence[int], units: Sequence[Sequence[Row]], max_tokens: int
             parts.append([unit])
             rows, width = len(units[unit]), lengths[unit]
     return parts
+
+
+def batch_by_length(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
+    """Yield indices of rows of similar length, the shortest first, as many as fit with their padding."""
+    part: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda index: rows[index].length):
+        if part and rows[index].length * (len(part) + 1) > max_tokens:
+            yield part
+            part = []
+        part.append(index)
+    if part:
+        yield part
 
 
 def pad_rows(rows: Sequence[Row]) -> Rows:

@@ -33,7 +33,9 @@ class Encoder:
         truncated: how often a prompt lost its beginning, or a completion its end.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int, max_prompt_length: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, max_length: int, max_prompt_length: int
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.max_prompt_length = max_prompt_length

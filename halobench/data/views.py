@@ -29,8 +29,8 @@ class View:
 
     Attributes:
         kind: name of the batch type: "Pairs", "Binary", "Conditional" or "Demonstrations".
-        units: one entry per base pair (or per labelled response where there are no pairs), in the order of the
-            feedback; the examples of that unit, or none where the view leaves it out.
+        units: one entry per base pair (or per labelled response where there are no pairs), in the order of
+            the feedback; the examples of that unit, or none where the view leaves it out.
         paired: whether a unit is a pair, and not a single labelled response.
     """
 
@@ -59,8 +59,8 @@ def make_view(
 ) -> View:
     """Make the view of a kind of loss; for the same feedback every kind has the same units.
 
-    Pairs show both sides; Binary and Conditional each distinct (prompt, completion, label) once; Demonstrations
-    each distinct preferred completion once.
+    Pairs show both sides; Binary and Conditional each distinct (prompt, completion, label) once;
+    Demonstrations each distinct preferred completion once.
 
     Args:
         feedback: the base selection.
@@ -74,7 +74,9 @@ def make_view(
     """
     units = _pair_units(feedback) if feedback.pairs else _label_units(feedback)
     if kind == "Pairs" and not feedback.pairs:
-        raise DataError("this loss needs pairs, and the data are single answers with a label; use kto, csft or sft")
+        raise DataError(
+            "this loss needs pairs, and the data are single answers with a label; use kto, csft or sft"
+        )
     if kind == "Demonstrations":
         units = [tuple(example for example in unit if example.desirable) for unit in units]
         if best is not None:
@@ -89,7 +91,8 @@ def make_view(
 def _pair_units(feedback: Feedback) -> list[tuple[Example, ...]]:
     responses = feedback.responses
     return [
-        (Example(responses[pair.winner], True), Example(responses[pair.loser], False)) for pair in feedback.pairs
+        (Example(responses[pair.winner], True), Example(responses[pair.loser], False))
+        for pair in feedback.pairs
     ]
 
 
@@ -102,7 +105,10 @@ def _replace_completions(
 ) -> list[tuple[Example, ...]]:
     completions = iter(best([example.response for unit in units for example in unit]))
     return [
-        tuple(example._replace(response=_with_completion(example.response, next(completions))) for example in unit)
+        tuple(
+            example._replace(response=_with_completion(example.response, next(completions)))
+            for example in unit
+        )
         for unit in units
     ]
 
@@ -117,7 +123,9 @@ def _shuffle_labels(
     if in_pairs:
         flipped = [stream.random() < 0.5 for _ in units]
         return [
-            tuple(Example(a.response, b.desirable) for a, b in zip(unit[::-1], unit, strict=True)) if flip else unit
+            tuple(Example(a.response, b.desirable) for a, b in zip(unit[::-1], unit, strict=True))
+            if flip
+            else unit
             for unit, flip in zip(units, flipped, strict=True)
         ]
     labels = [example.desirable for unit in units for example in unit]
@@ -143,8 +151,8 @@ def _without_repeats(units: list[tuple[Example, ...]]) -> list[tuple[Example, ..
 def derange(prompt_ids: Sequence[str], seed: int) -> list[int]:
     """Give each example the completion of another prompt, each completion used once.
 
-    The examples are laid in a circle, those of one prompt side by side, prompts in random order; each takes the
-    completion that lies as far ahead as the largest prompt is wide, and so never one of its own prompt.
+    The examples are laid in a circle, those of one prompt side by side, prompts in random order; each takes
+    the completion that lies as far ahead as the largest prompt is wide, and so never one of its own prompt.
 
     Args:
         prompt_ids: (N,) the prompt of each example.
@@ -167,8 +175,8 @@ def derange(prompt_ids: Sequence[str], seed: int) -> list[int]:
     widest = max(len(group) for group in members)
     if 2 * widest > len(prompt_ids):
         raise DataError(
-            f"one prompt has {widest} of {len(prompt_ids)} examples, so z0 has no mismatched completions for it; "
-            "use more prompts, or a loss without z0"
+            f"one prompt has {widest} of {len(prompt_ids)} examples, so z0 has no mismatched completions "
+            "for it; use more prompts, or a loss without z0"
         )
     circle = [index for group in members for index in group]
     partner = [0] * len(circle)

@@ -110,8 +110,8 @@ class Binary:
     Args:
         completion: (B, T) log-probabilities.
         desirable: (B,) True for a thumb up.
-        z0: scalar, reference point in nats: the mean log ratio of mismatched pairs over the whole optimizer step and
-            all ranks, clamped at zero, detached. None where the loss says `needs_z0 = False`.
+        z0: scalar, reference point in nats: the mean log ratio of mismatched pairs over the whole optimizer
+            step and all ranks, clamped at zero, detached. None where the loss says `needs_z0 = False`.
         statistics: (k,) what `Loss.statistics` returned, summed over the optimizer step and all ranks.
     """
 
@@ -165,7 +165,8 @@ class LossOutput:
 
     Args:
         losses: (B,) loss of each example; with `per = "token"` the sum over its tokens.
-        rewards: the loss's own reward, detached, for the training curves: (B,), or (B, 2) as chosen, rejected.
+        rewards: the loss's own reward, detached, for the training curves: (B,), or (B, 2) as chosen,
+            rejected.
         metrics: (B,) each, detached, averaged over the step for the training curves.
     """
 
@@ -204,7 +205,7 @@ class Loss(BaseModel, ABC):
         """Return the loss of each example of `batch`, unreduced."""
 
     def statistics(self, batch: Any) -> Float[Tensor, " k"] | None:
-        """Return (k,) sums over the examples that the loss needs of the whole step, or None; no gradient flows."""
+        """Return (k,) sums over the examples that the loss needs of the whole step, or None."""
         return None
 
     @property
@@ -219,11 +220,12 @@ class Loss(BaseModel, ABC):
         Raises:
             RecipeError: the annotation is missing or is no batch type.
         """
-        annotation = typing.get_type_hints(cls.__call__).get("batch")
+        annotation: Any = typing.get_type_hints(cls.__call__).get("batch")
         if annotation not in typing.get_args(Batch):
             raise RecipeError(
-                f"{cls.__name__}.__call__: its parameter must be annotated `batch: Pairs`, `Binary`, `Conditional` "
-                f"or `Demonstrations`, which chooses the data the loss is trained on; found {annotation!r}"
+                f"{cls.__name__}.__call__: its parameter must be annotated `batch: Pairs`, `Binary`, "
+                f"`Conditional` or `Demonstrations`, which chooses the data it is trained on; "
+                f"found {annotation!r}"
             )
         return annotation  # type: ignore[no-any-return]
 

@@ -13,10 +13,12 @@ class CSFT(Loss):
 
     L = -sum_y log pi_theta(y | x, c) / (number of tokens of the step), c = <good> or <bad> by the label of y
 
-    The policy is asked with <good> when it generates. A prompt ends in exactly one control token, whatever the epoch.
+    The policy is asked with <good> when it generates. A prompt ends in exactly one control token, whatever
+    the epoch.
 
     Attributes:
-        score_control: predict c too (log pi_theta(c, y | x)), as the HALOs code does; by default c is only a condition.
+        score_control: predict c too (log pi_theta(c, y | x)), as the HALOs code does; by default c is only a
+            condition.
     """
 
     needs_reference: ClassVar[bool] = False

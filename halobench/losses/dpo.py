@@ -21,7 +21,7 @@ class DPO(Loss):
     beta: Positive = 0.1
 
     def __call__(self, batch: Pairs) -> LossOutput:
-        """Return (B,) losses; ln 2 each when the policy is the reference. Rewards (B, 2) are beta * r."""
+        """Return (B,) losses, ln 2 each when the policy is the reference; rewards (B, 2) are beta * r."""
         chosen = self.beta * batch.chosen.log_ratio
         rejected = self.beta * batch.rejected.log_ratio
         return LossOutput(

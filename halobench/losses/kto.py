@@ -13,8 +13,9 @@ class KTO(Loss):
 
     L = lambda_y * sigmoid(-s_y * beta * (r - z0)), r = log pi_theta(y | x) - log pi_ref(y | x)
 
-    with s = +1, lambda = lambda_d for a desirable y and s = -1, lambda = lambda_u for an undesirable one. This is
-    the paper's lambda_y - v(x, y), written with sigmoid(-z) because 1 - sigmoid(z) loses its gradient in float32.
+    with s = +1, lambda = lambda_d for a desirable y and s = -1, lambda = lambda_u for an undesirable one.
+    This is the paper's lambda_y - v(x, y), written with sigmoid(-z) because 1 - sigmoid(z) loses its gradient
+    in float32.
 
     Attributes:
         beta: how fast the value saturates away from z0; larger stays closer to the reference.
@@ -28,7 +29,7 @@ class KTO(Loss):
     lambda_u: NonNegative = 1.0
 
     def __call__(self, batch: Binary) -> LossOutput:
-        """Return (B,) losses; half the weight each when the policy is the reference. Rewards (B,) are beta * r."""
+        """Return (B,) losses, half the weight each when the policy is the reference; rewards are beta * r."""
         reward = self.beta * batch.completion.log_ratio
         gain = reward - self.beta * batch.reference_point  # over the reference point
         losses = where(batch.desirable, self.lambda_d * sigmoid(-gain), self.lambda_u * sigmoid(gain))

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from pydantic import model_validator
 from torch import Tensor
 
+from halobench.errors import RecipeError
 from halobench.losses.base import Binary, Fraction, Loss, LossOutput, NonNegative, Positive, register_loss
 
 # The published versions differ in four places; the numbers are facts about them, not recommendations.
@@ -30,15 +31,18 @@ _LARGEST_LOG_RATIO = 20.0  # exp of more overflows float32 and turns a clipped, 
 _LEAST_CREDIT = 0.1
 
 
-@register_loss("offline_ppo", source="Schulman et al. 2017, arXiv:1707.06347; offline form of arXiv:2402.01306")
+@register_loss(
+    "offline_ppo", source="Schulman et al. 2017, arXiv:1707.06347; offline form of arXiv:2402.01306"
+)
 class OfflinePPO(Loss):
     """PPO-Clip with the reference as the old policy and a reward on the last token only.
 
     L = sum_t max(-A_t q_t, -A_t clip(q_t, clip_low, clip_high))
         + value_weight * (V_t - G_t)^2 / 2 + kl_weight * KL_t, over the number of tokens of the step
 
-    q_t = pi_theta(y_t) / pi_ref(y_t); the reward is +lambda_d or -lambda_u at the last token; A_t are generalised
-    advantages whitened over the whole step, G_t discounted returns, V_t a critic that reads detached hidden states.
+    q_t = pi_theta(y_t) / pi_ref(y_t); the reward is +lambda_d or -lambda_u at the last token; A_t are
+    generalised advantages whitened over the whole step, G_t discounted returns, V_t a critic that reads
+    detached hidden states.
 
     Attributes:
         preset: "default" has no KL term and gamma = gae_lambda = 1; "v1", "legacy" and "main" are the paper's
@@ -49,9 +53,9 @@ class OfflinePPO(Loss):
         gae_lambda: decay of the advantage per token.
         own_reward: whether G_t includes the reward of token t itself.
         value_weight: weight of the critic's error.
-        kl: what is added as KL_t, with rho = log q_t on the data's tokens: "none"; "ratio" (q rho - q + 1, unbiased
-            when the data are samples of the reference); "log_ratio" (rho: minimising it lowers the likelihood of
-            all data, the desirable too); "negative_log_ratio" (-rho: raises it).
+        kl: what is added as KL_t, with rho = log q_t on the data's tokens: "none"; "ratio" (q rho - q + 1,
+            unbiased when the data are samples of the reference); "log_ratio" (rho: minimising it lowers the
+            likelihood of all data, the desirable too); "negative_log_ratio" (-rho: raises it).
         kl_weight: weight of KL_t.
         lambda_d: size of the reward of a desirable completion.
         lambda_u: size of the penalty of an undesirable completion.
@@ -78,7 +82,7 @@ class OfflinePPO(Loss):
     def _fill_from_preset(cls, parameters: dict[str, Any]) -> dict[str, Any]:
         return PRESETS.get(parameters.get("preset", "default"), {}) | parameters
 
-    def statistics(self, batch: Binary) -> Float[Tensor, "3"]:
+    def statistics(self, batch: Binary) -> Float[Tensor, 3]:
         """Return (3,) number of tokens, sum and sum of squares of the unwhitened advantages."""
         self._warn_of_faint_credit(batch.completion.num_tokens)
         mask = batch.completion.mask
@@ -88,15 +92,15 @@ class OfflinePPO(Loss):
     def __call__(self, batch: Binary) -> LossOutput:
         """Return (B,) losses, summed over tokens; rewards (B,) are the summed log ratios in nats."""
         logps = batch.completion
-        mask, values, log_ratio = logps.mask, logps.values, logps.token_log_ratio
+        mask, log_ratio = logps.mask, logps.token_log_ratio
         ratio = log_ratio.clamp(max=_LARGEST_LOG_RATIO).exp()  # (B, T)
-        num_tokens, total, total_squares = batch.statistics.unbind()
+        num_tokens, total, total_squares = _given(batch.statistics, "statistics").unbind()
         mean = total / num_tokens
         variance = total_squares / num_tokens - mean.square()
         advantage = (self._advantage(batch) - mean) * (variance.clamp(min=0) + 1e-8).rsqrt()
 
         surrogate = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(self.clip_low, self.clip_high))
-        critic = (values.double() - self._value_target(batch)).square() / 2
+        critic = (self._values(batch) - self._value_target(batch)).square() / 2
         penalty = {
             "none": torch.zeros_like(log_ratio),
             "ratio": ratio * log_ratio - ratio + 1,
@@ -120,10 +124,13 @@ class OfflinePPO(Loss):
 
     def _advantage(self, batch: Binary) -> Float[Tensor, "batch tokens"]:
         """(B, T) A_t = sum_k (gamma gae_lambda)^k (r + gamma V_next - V) at t + k."""
-        values = batch.completion.values.detach().double() * batch.completion.mask
+        values = self._values(batch).detach() * batch.completion.mask
         following = torch.nn.functional.pad(values[:, 1:], (0, 1))
         error = self._reward(batch) + self.gamma * following - values
         return discounted_sum(error, self.gamma * self.gae_lambda)
+
+    def _values(self, batch: Binary) -> Float[Tensor, "batch tokens"]:
+        return _given(batch.completion.values, "values").double()
 
     def _value_target(self, batch: Binary) -> Float[Tensor, "batch tokens"]:
         """(B, T) G_t = sum_k gamma^k r_{t+k}, or the same from the next token on."""
@@ -135,10 +142,18 @@ class OfflinePPO(Loss):
         credit = (self.gamma * self.gae_lambda) ** median
         if credit < _LEAST_CREDIT:
             warnings.warn(
-                f"offline_ppo: with gamma * gae_lambda = {self.gamma * self.gae_lambda:.4g} the first of {median:.0f} "
-                f"tokens gets {credit:.1g} of the reward; preset 'default' credits all tokens alike",
+                f"offline_ppo: with gamma * gae_lambda = {self.gamma * self.gae_lambda:.4g} the first of "
+                f"{median:.0f} tokens gets {credit:.1g} of the reward; preset 'default' credits all alike",
                 stacklevel=2,
             )
+
+
+def _given(tensor: Tensor | None, name: str) -> Tensor:
+    if tensor is None:
+        raise RecipeError(
+            f"offline_ppo reads {name}, which this batch does not have; its training makes them"
+        )
+    return tensor
 
 
 def discounted_sum(terms: Float[Tensor, "batch tokens"], rate: float) -> Float[Tensor, "batch tokens"]:

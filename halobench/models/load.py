@@ -58,7 +58,7 @@ def load_tokenizer(model: Model, world: World | None = None) -> PreTrainedTokeni
 
 
 def new_model(model: Model, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
-    """Make a Llama with random weights: embeddings N(0, .02), other matrices N(0, 1 / fan_in), outputs half of it.
+    """Make a Llama: embeddings N(0, .02^2), other matrices N(0, 1 / fan_in), output projections half as wide.
 
     The library's own N(0, .02) everywhere starts models this narrow too close to zero to learn in few steps.
     """
@@ -106,7 +106,9 @@ def add_control_tokens(
     unknown = [token for token in tokens if token not in tokenizer.get_vocab()]
     if not unknown:
         return
-    tokenizer.add_special_tokens({"additional_special_tokens": unknown}, replace_additional_special_tokens=False)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": unknown}, replace_additional_special_tokens=False
+    )
     num_known = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) <= num_known:
         return  # the embedding matrix has rows to spare

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -38,8 +38,60 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "rows scored width"]) -> Float[Tensor, "rows scored"]:
         """Return (N, C) values; no gradient flows into the hidden states."""
-        weight = self.layers[0].weight
-        return self.layers(hidden.detach().to(weight.dtype)).squeeze(-1)
+        values: Tensor = self.layers(hidden.detach().to(next(self.parameters()).dtype))
+        return values.squeeze(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """The distributions from which the scored tokens were to be drawn.
+
+    Args:
+        logits: (N, C, V) in float32 or better, before each scored token.
+        targets: (N, C) the scored tokens.
+        mask: (N, C) True at the scored tokens.
+        hidden: (N, C, H) hidden states behind the logits, or None.
+    """
+
+    logits: Float[Tensor, "rows scored vocabulary"]
+    targets: Int[Tensor, "rows scored"]
+    mask: Bool[Tensor, "rows scored"]
+    hidden: Float[Tensor, "rows scored width"] | None
+
+    @property
+    def logps(self) -> Float[Tensor, "rows scored"]:
+        """(N, C) logit[y_t] - logsumexp(logits) in nats, zero at padding."""
+        chosen = self.logits.gather(-1, self.targets[..., None]).squeeze(-1)
+        return (chosen - self.logits.logsumexp(-1)) * self.mask
+
+
+def predict(model: PreTrainedModel, rows: Rows, *, with_hidden: bool = False) -> Predictions:
+    """Run padded rows through the model and keep what predicts their completions.
+
+    Args:
+        model: a causal language model.
+        rows: (N, T) tokens; padding at the end is never attended to by what comes before it, so it needs no
+            mask.
+        with_hidden: keep the hidden states too.
+    """
+    num_rows, width = rows.input_ids.shape
+    scored = max(1, int(rows.completion_lengths.max()))
+    offsets = torch.arange(scored, device=rows.input_ids.device)
+    positions = (rows.prompt_lengths[:, None] + offsets).clamp(max=width - 1)  # (N, C)
+    starts = torch.arange(num_rows, device=rows.input_ids.device)[:, None] * width
+    before = (starts + (positions - 1).clamp(min=0)).flatten()  # (N * C,) in the flattened rectangle
+    output = model(input_ids=rows.input_ids, use_cache=False, output_hidden_states=with_hidden)
+
+    def pick(states: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows scored width"]:
+        return states.flatten(0, 1).index_select(0, before).view(num_rows, scored, -1)
+
+    logits = pick(output.logits)
+    return Predictions(
+        logits=logits.to(torch.promote_types(logits.dtype, torch.float32)),
+        targets=rows.input_ids.gather(1, positions),
+        mask=offsets < rows.completion_lengths[:, None],
+        hidden=pick(output.hidden_states[-1]) if with_hidden else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,32 +123,9 @@ class ScoredModel(nn.Module):
         self.value_head = value_head
 
     def forward(self, rows: Rows) -> Scored:
-        """Score the completions of padded rows.
-
-        log pi(y_t | x, y_<t) = logit[y_t] - logsumexp(logits) at the position before y_t, in float32 or better.
-
-        Args:
-            rows: (N, T) tokens; padding at the end is never attended to by what comes before it.
-
-        Returns:
-            (N, C) log-probabilities, C the longest completion.
-        """
-        scored = max(1, int(rows.completion_lengths.max()))
-        offsets = torch.arange(scored, device=rows.input_ids.device)
-        mask = offsets < rows.completion_lengths[:, None]  # (N, C)
-        positions = (rows.prompt_lengths[:, None] + offsets).clamp(max=rows.input_ids.shape[1] - 1)
-        targets = rows.input_ids.gather(1, positions)  # (N, C)
-        before = (positions - 1).clamp(min=0)
-
-        output = self.model(
-            input_ids=rows.input_ids, use_cache=False, output_hidden_states=self.value_head is not None
-        )
-        logits = output.logits
-        logits = logits.gather(1, before[..., None].expand(-1, -1, logits.shape[-1]))  # (N, C, V)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        logps = logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
+        """Score the completions of (N, T) padded rows: (N, C) log-probabilities, C the longest completion."""
+        predictions = predict(self.model, rows, with_hidden=self.value_head is not None)
         values = None
         if self.value_head is not None:
-            hidden = output.hidden_states[-1]
-            values = self.value_head(hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))) * mask
-        return Scored(logps=logps * mask, mask=mask, values=values)
+            values = self.value_head(predictions.hidden) * predictions.mask
+        return Scored(logps=predictions.logps, mask=predictions.mask, values=values)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halobench.data.batches import Row, pad_rows
+from halobench.data.batches import Row, batch_by_length, pad_rows
 from halobench.models.load import best_device, load_model, weights_digest
 from halobench.models.logprobs import ScoredModel
 from halobench.storage import Artifacts, digest
@@ -46,7 +46,8 @@ def with_reference(
     values = np.load(file, mmap_mode="r")
     ends = np.cumsum([len(row.completion) for row in rows])
     return [
-        row._replace(reference=values[end - len(row.completion) : end]) for row, end in zip(rows, ends, strict=True)
+        row._replace(reference=values[end - len(row.completion) : end])
+        for row, end in zip(rows, ends, strict=True)
     ]
 
 
@@ -65,18 +66,13 @@ def score_rows(
         report: told how many rows are done, of how many.
     """
     device = next(model.parameters()).device
-    order = sorted(range(len(rows)), key=lambda index: rows[index].length)
     scores: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and rows[order[end]].length * (end + 1 - start) <= _MAX_TOKENS:
-            end += 1
-        part = order[start:end]
+    done = 0
+    for part in batch_by_length(rows, _MAX_TOKENS):
         padded = pad_rows([rows[index]._replace(reference=None) for index in part])
         logps = model(padded.to(device)).logps.float()
         for index, values in zip(part, logps.cpu().numpy(), strict=True):
             scores[index] = values[: len(rows[index].completion)].copy()
-        start = end
-        report(end, len(order))
+        done += len(part)
+        report(done, len(rows))
     return scores

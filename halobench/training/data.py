@@ -111,7 +111,9 @@ def alignment_data(
     if materials.loss.uses_z0:
         rows = [row for unit in units for row in unit]
         partners = derange([example.response.prompt_id for example in view.examples], recipe.data_seed)
-        swapped = [row._replace(completion=rows[other].completion) for row, other in zip(rows, partners, strict=True)]
+        swapped = [
+            row._replace(completion=rows[other].completion) for row, other in zip(rows, partners, strict=True)
+        ]
         mismatched = _regroup(swapped, units)
     if materials.loss.needs_reference:
         units = _score(units, materials, reference, report)
@@ -139,8 +141,8 @@ def _row(example: Example, encoder: Encoder, loss: Loss | None) -> Row:
 def _score(units: Units, materials: Materials, reference: Path, report: Callable[[int, int], None]) -> Units:
     """Attach the reference's log-probabilities.
 
-    They are asked for in the order of their tokens and each once, so that losses that see the same completions in
-    another order, or under other labels, share one artifact.
+    They are asked for in the order of their tokens and each once, so that losses that see the same
+    completions in another order, or under other labels, share one artifact.
     """
     rows = [row for unit in units for row in unit]
     distinct = sorted({row._replace(desirable=True) for row in rows})

@@ -38,9 +38,9 @@ def check_start(loss: Loss, batch: Batch, mismatched: Logps | None) -> None:
         cached, live = (loss(each).losses.mean() for each in (batch, _with_itself_as_reference(batch)))
         raise TrainingError(
             f"step 0: the cached reference and the model it was made from disagree on {int(excess.sum())} of "
-            f"{len(ratios)} completions, by up to {float(ratios[worst]):.3g} nats of {float(sizes[worst]):.3g} "
-            f"(loss {float(cached):.6g} with the cache, {float(live):.6g} with the model itself); "
-            "remove the artifacts with `halobench clean` and run again"
+            f"{len(ratios)} completions, by up to {float(ratios[worst]):.3g} nats of "
+            f"{float(sizes[worst]):.3g} (loss {float(cached):.6g} with the cache, {float(live):.6g} with "
+            "the model itself); remove the artifacts with `halobench clean` and run again"
         )
 
 

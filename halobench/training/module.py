@@ -24,8 +24,9 @@ _MOST_CURVE_POINTS = 200
 class AlignmentModule(L.LightningModule):
     """Trains a model with a loss: one loader item is one optimizer step.
 
-    Phase 1, without gradient, only for losses with batch statistics: sums over the step and all ranks. Phase 2:
-    loss and backward of each microbatch over the global count. So the number of microbatches and of ranks changes
+    Phase 1, without gradient, only for losses with batch statistics: sums over the step and all ranks. Phase
+    2: loss and backward of each microbatch over the global count. So the number of microbatches and of ranks
+        changes
     speed and memory, never the gradient.
 
     Args:
@@ -33,7 +34,8 @@ class AlignmentModule(L.LightningModule):
         build: makes the model to train, with the critic if the loss has one.
         optim: the optimizer.
         num_steps: length of the plan.
-        z0_per_microbatch: average the reference point over each microbatch, as the paper does, not over the step.
+        z0_per_microbatch: average the reference point over each microbatch, as the paper does, not over the
+            step.
         starts_at_reference: whether `build` gives the reference itself, so that step 0 can be checked.
     """
 
@@ -68,7 +70,7 @@ class AlignmentModule(L.LightningModule):
                 shard(self.policy, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; a critic forms a group of its own, so that its gradient is clipped apart from the policy's."""
+        """AdamW; a critic is a group of its own, so that its gradient is clipped apart from the policy's."""
         policy = self._policy()
         groups = [{"params": list(policy.model.parameters())}]
         if policy.value_head is not None:
@@ -166,7 +168,7 @@ class AlignmentModule(L.LightningModule):
         return (part.log_ratio.sum() / (part.num_tokens > 0).sum().clamp(min=1)).clamp(min=0)
 
     def _statistics(self, step: Step) -> tuple[Scored | None, Float[Tensor, " k"] | None]:
-        """Return the loss's sums over the step; a single microbatch is scored once, and kept with its gradient."""
+        """Return the loss's sums over the step; a single microbatch is kept with its graph."""
         if not self._has_statistics:
             return None, None
         policy = self._policy()
@@ -182,10 +184,11 @@ class AlignmentModule(L.LightningModule):
         return kept, self._sum_over_ranks(torch.stack(sums).sum(0))  # type: ignore[arg-type]
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(value.clone(), reduce_op="sum")  # type: ignore[return-value]
+        total: Any = self.trainer.strategy.reduce(value.clone(), reduce_op="sum")
+        return total  # type: ignore[no-any-return]
 
     def _backward(self, loss: Tensor, *, synchronise: bool) -> None:
-        """Add a microbatch's gradient; ranks exchange theirs with the last one only, where the strategy lets us."""
+        """Add a microbatch's gradient; under ddp the ranks exchange theirs with the last one only."""
         strategy = self.trainer.strategy
         blocks = getattr(strategy, "block_backward_sync", None)
         if synchronise or blocks is None or self.device_mesh is not None:
@@ -196,7 +199,10 @@ class AlignmentModule(L.LightningModule):
 
     def _clip(self, optimizer: Any) -> float:
         """Clip the gradient of each group by its norm; return the policy's norm before."""
-        norms = [torch.nn.utils.clip_grad_norm_(group["params"], self._optim.clip) for group in optimizer.param_groups]
+        norms = [
+            torch.nn.utils.clip_grad_norm_(group["params"], self._optim.clip)
+            for group in optimizer.param_groups
+        ]
         norm = norms[0]
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
@@ -221,12 +227,17 @@ class AlignmentModule(L.LightningModule):
         every = max(1, -(-self._num_steps // _MOST_CURVE_POINTS))
         if (step + 1) % every == 0 or step + 1 == self._num_steps:
             metrics["lr"] = self._learning_rate(step)
-            self.curves += [(step + 1, self.num_tokens, name, value) for name, value in sorted(metrics.items())]
+            self.curves += [
+                (step + 1, self.num_tokens, name, value) for name, value in sorted(metrics.items())
+            ]
             self.log_dict(metrics, rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the curves with the weights, so that a resumed run records the same."""
-        checkpoint["halobench"] = {"curves": [list(row) for row in self.curves], "num_tokens": self.num_tokens}
+        checkpoint["halobench"] = {
+            "curves": [list(row) for row in self.curves],
+            "num_tokens": self.num_tokens,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the curves up again."""

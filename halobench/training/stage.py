@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import pandas as pd
@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel
 
+from halobench.data.tokenize import Encoder
 from halobench.errors import DivergedError
 from halobench.losses.base import Loss
 from halobench.losses.sft import SFT
@@ -39,8 +40,8 @@ def train_stage(
 ) -> None:
     """Train one stage and write a Hugging Face folder, its curves and a summary.
 
-    Interrupted, the same call goes on from the last checkpoint to the same result. Every rank calls it; rank 0
-    writes. A loss that is no longer finite leaves a folder without weights whose summary says "diverged".
+    Interrupted, the same call goes on from the last checkpoint to the same result. Every rank calls it; rank
+    0 writes. A loss that is no longer finite leaves a folder without weights whose summary says "diverged".
 
     Args:
         materials: of the run.
@@ -56,7 +57,8 @@ def train_stage(
     loss = materials.loss if stage == "align" else SFT()
     model = _start(recipe, stage, start, materials)
     add_control_tokens(model, tokenizer, loss.control_tokens)
-    data = _data(materials, stage, start, report)
+    encoder = materials.encoder(tokenizer)
+    data = _data(materials, encoder, stage, start, report)
     module = _module(recipe, loss, stage, model, num_steps=len(data.plan))
     checkpoints = home() / "checkpoints" / name
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -79,7 +81,12 @@ def train_stage(
     if trainer.is_global_zero:
         if weights is not None:
             save_model(output, model, tokenizer, state_dict=weights)
-        _write_summary(output, module, data, loss, status, reason, began, trainer.world_size)
+        facts: dict[str, Any] = {"status": status, "reason": reason, "truncated": dict(encoder.truncated)}
+        facts["seconds"] = {
+            "wall": time.perf_counter() - began[0],
+            "cpu": (time.process_time() - began[1]) * trainer.world_size,
+        }
+        _write_summary(output, module, data, facts)
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.strategy.barrier()
 
@@ -91,8 +98,9 @@ def _start(recipe: Recipe, stage: Stage, start: Path | None, materials: Material
     return model.double() if recipe.precision == "64-true" else model
 
 
-def _data(materials: Materials, stage: Stage, start: Path | None, report: Report) -> StageData:
-    encoder = materials.encoder(materials.tokenizer)
+def _data(
+    materials: Materials, encoder: Encoder, stage: Stage, start: Path | None, report: Report
+) -> StageData:
     if stage == "base":
         return base_data(materials, encoder)
     if stage == "sft":
@@ -169,37 +177,21 @@ def _full_weights(module: AlignmentModule) -> dict[str, object]:
     return dict(get_model_state_dict(module.policy.model, options=options))
 
 
-def _write_summary(
-    output: Path,
-    module: AlignmentModule,
-    data: StageData,
-    loss: Loss,
-    status: str,
-    reason: str | None,
-    began: tuple[float, float],
-    num_ranks: int,
-) -> None:
+def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts: dict[str, Any]) -> None:
+    """Write the curves, and the facts with what was spent."""
     curves = pd.DataFrame(module.curves, columns=["step", "tokens", "metric", "value"])
     curves.to_parquet(output / CURVES, compression="zstd", index=False)
-    scored = [row for step in data.plan for unit in step for row in data.units[unit]]
+    planned = [unit for step in data.plan for unit in step]
+    num_trained = sum(row.length for unit in planned for row in data.units[unit])
+    mismatched = data.mismatched or [()] * len(data.units)
+    num_extra = sum(row.length for unit in planned for row in mismatched[unit])
     num_parameters = sum(parameter.numel() for parameter in module.parameters())
-    num_trained = sum(row.length for row in scored)
-    num_extra = 0
-    if data.mismatched is not None:
-        num_extra = sum(row.length for step in data.plan for unit in step for row in data.mismatched[unit])
-    summary = {
-        "status": status,
-        "reason": reason,
+    spent = {
         "steps": len(data.plan),
-        "units": sum(len(step) for step in data.plan),
-        "completions": len(scored),
+        "completions": sum(len(data.units[unit]) for unit in planned),
         "tokens": num_trained + num_extra,
         # 2 per parameter and token forward, 4 backward; mismatched completions have no backward
         "flops": num_parameters * (6 * num_trained + 2 * num_extra),
         "parameters": num_parameters,
-        "seconds": {
-            "wall": time.perf_counter() - began[0],
-            "cpu": (time.process_time() - began[1]) * num_ranks,
-        },
     }
-    (output / SUMMARY).write_text(canonical_json(summary))
+    (output / SUMMARY).write_text(canonical_json(facts | spent))

@@ -13,8 +13,8 @@ from halobench.recipe import Execution
 def make_strategy(execution: Execution) -> Strategy | str:
     """Return the Lightning strategy that the recipe means.
 
-    fsdp is FSDP2: Lightning's own "fsdp" is FSDP1, which refuses CPU and cannot clip by norm. Both sizes are given,
-    because by default it would shard over nodes and not within one.
+    fsdp is FSDP2: Lightning's own "fsdp" is FSDP1, which refuses CPU and cannot clip by norm. Both sizes are
+    given, because by default it would shard over nodes and not within one.
     """
     if execution.strategy == "fsdp":
         return ModelParallelStrategy(data_parallel_size=execution.devices, tensor_parallel_size=1)
@@ -24,7 +24,7 @@ def make_strategy(execution: Execution) -> Strategy | str:
 
 
 def shard(scored: ScoredModel, mesh: DeviceMesh) -> None:
-    """Shard each decoder layer, then the rest with the head, so that weights are gathered a layer at a time."""
+    """Shard each decoder layer, then the rest with the head: weights are gathered a layer at a time."""
     layers = set(scored.model._no_split_modules or ())
     for module in scored.model.modules():
         if type(module).__name__ in layers:

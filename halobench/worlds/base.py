@@ -43,12 +43,14 @@ class World(Source):
     Attributes:
         components: names of the parts of the utility.
         skills: names of the probes.
+        end_marker: token that ends a text.
         world_seed: what the world was drawn from.
     """
 
     is_world: ClassVar[bool] = True
     components: ClassVar[tuple[str, ...]]
     skills: ClassVar[tuple[str, ...]]
+    end_marker: ClassVar[str]
     world_seed: int
 
     def check_selection(self, *, num_pairs: int | None) -> None:
@@ -78,7 +80,7 @@ class World(Source):
 
     @abstractmethod
     def best_of(self, prompts: Sequence[Prompt], num_samples: int, *, seed: int) -> list[str]:
-        """Return, for each prompt, the best by true utility of `num_samples` answers of the behaviour policy."""
+        """Return for each prompt the best, by true utility, of `num_samples` answers of the staff."""
 
     @abstractmethod
     def probes(self, skill: str, split: Literal["dev", "test"]) -> Sequence[Probe]:

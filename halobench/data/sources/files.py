@@ -39,7 +39,9 @@ def split_by_group(rows: Sequence[Row], *, test_share: float, dev_share: float) 
     """Divide rows into train, dev and test by a digest of their group, so that added rows move no other."""
     split: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
     for row in rows:
-        bucket = int(hashlib.sha256(f"halobench-{row.group_id}".encode()).hexdigest(), 16) % _BUCKETS / _BUCKETS
+        bucket = (
+            int(hashlib.sha256(f"halobench-{row.group_id}".encode()).hexdigest(), 16) % _BUCKETS / _BUCKETS
+        )
         side = "test" if bucket < test_share else "dev" if bucket < test_share + dev_share else "train"
         split[side].append(row)
     return split
@@ -50,12 +52,14 @@ class FileSource(Source):
 
     Args:
         content_id: digest of the files.
-        splits: rows of each split; dev rows whose group occurs in test, and train rows whose group occurs in either,
-            are dropped here.
+        splits: rows of each split; dev rows whose group occurs in test, and train rows whose group occurs in
+            either, are dropped here.
         drops: rows left out while reading, by reason.
     """
 
-    def __init__(self, content_id: str, splits: Mapping[str, Sequence[Row]], drops: Mapping[str, int]) -> None:
+    def __init__(
+        self, content_id: str, splits: Mapping[str, Sequence[Row]], drops: Mapping[str, int]
+    ) -> None:
         self.content_id = content_id
         test = {row.group_id for row in splits["test"]}
         dev = [row for row in splits["dev"] if row.group_id not in test]
@@ -72,11 +76,11 @@ class FileSource(Source):
             raise DataError(f"there is no row to train on{f' (dropped: {reasons})' if reasons else ''}")
         if num_pairs is not None and num_pairs > len(self._train):
             raise DataError(
-                f"{num_pairs} pairs are asked for but the train split has {len(self._train)}; lower data.num_pairs"
+                f"{num_pairs} pairs are asked for but the train split has {len(self._train)}; ask for fewer"
             )
 
     def feedback(self, *, num_pairs: int | None, split_seed: int) -> Feedback:
-        """Select `num_pairs` train rows by a seeded permutation, of which smaller selections are a beginning."""
+        """Select `num_pairs` train rows, the first of a seeded permutation, in the order of the file."""
         self.check_selection(num_pairs=num_pairs)
         order = list(range(len(self._train)))
         random.Random(f"selection-{split_seed}").shuffle(order)
@@ -109,4 +113,6 @@ def feedback_from(rows: Iterable[Row], drops: Mapping[str, int]) -> Feedback:
     rows = list(rows)
     if any(row.loser is None for row in rows):
         return Feedback.from_labels([(row.winner, row.desirable) for row in rows], drops=drops)
-    return Feedback.from_pairs([(row.winner, row.loser) for row in rows if row.loser is not None], drops=drops)
+    return Feedback.from_pairs(
+        [(row.winner, row.loser) for row in rows if row.loser is not None], drops=drops
+    )

@@ -22,16 +22,18 @@ _ROLES = {"Human": "user", "Assistant": "assistant"}
 class HH(FileSource):
     """HH-RLHF transcripts from a folder (subsets with train and test .jsonl.gz or .jsonl), or from a Hub id.
 
-    Turns are told apart by their marker, the answer is what follows the last Assistant marker, the group is the
-    first Human turn. A row is dropped, and counted, unless both prompts agree, both answers say something and
-    differ. A tenth of the train groups is held out as dev; train groups that occur in test are dropped.
+    Turns are told apart by their marker, the answer is what follows the last Assistant marker, the group is
+    the first Human turn. A row is dropped, and counted, unless both prompts agree, both answers say something
+    and differ. A tenth of the train groups is held out as dev; train groups that occur in test are dropped.
     """
 
     @classmethod
     def open(cls, *, path: str | None, world_seed: int) -> HH:
         """Read every transcript."""
         if path is None:
-            raise DataError("data.path: is missing; give the folder of HH-RLHF, or the Hub id Anthropic/hh-rlhf")
+            raise DataError(
+                "data.path: is missing; give the folder of HH-RLHF, or the Hub id Anthropic/hh-rlhf"
+            )
         from datasets import disable_progress_bars, load_dataset
 
         disable_progress_bars()
@@ -40,7 +42,9 @@ class HH(FileSource):
             files = {split: sorted(Path(path).rglob(f"{split}.jsonl*")) for split in ("train", "test")}
             absent = [split for split, found in files.items() if not found]
             if absent:
-                raise DataError(f"data.path = {path!r}: no {' and no '.join(absent)} file (.jsonl.gz) in that folder")
+                raise DataError(
+                    f"data.path = {path!r}: no {' and no '.join(absent)} file (.jsonl.gz) in that folder"
+                )
             data_files = {split: [str(file) for file in found] for split, found in files.items()}
             rows = load_dataset("json", data_files=data_files, cache_dir=cache)
             content = digest([[split, file_digest(file)] for split in files for file in files[split]])[:16]

@@ -52,9 +52,10 @@ class _Unpaired(_Record):
 class JsonLines(FileSource):
     """A file of JSON lines, or a folder with train.jsonl, test.jsonl and perhaps dev.jsonl.
 
-    A row is {"prompt", "chosen", "rejected"} or {"prompt", "completion", "desirable": true or false}; a file holds
-    one kind. `prompt` is a text or a list of {"role", "content"}. `group` (optional) names what must stay on one
-    side of a split, by default the prompt. A single file is divided by a digest of the groups: 10% test, 10% dev.
+    A row is {"prompt", "chosen", "rejected"} or {"prompt", "completion", "desirable": true or false}; a file
+    holds one kind. `prompt` is a text or a list of {"role", "content"}. `group` (optional) names what must
+    stay on one side of a split, by default the prompt. A single file is divided by a digest of the groups:
+    10% test, 10% dev.
     """
 
     @classmethod
@@ -74,7 +75,9 @@ class JsonLines(FileSource):
         rows = {split: _read(file, drops, problems) for split, file in files.items()}
         if problems:
             more = len(problems) - _MOST_PROBLEMS
-            raise DataError(*problems[:_MOST_PROBLEMS], *([f"... and {more} more like these"] if more > 0 else []))
+            raise DataError(
+                *problems[:_MOST_PROBLEMS], *([f"... and {more} more like these"] if more > 0 else [])
+            )
         if len(rows) == 1:
             splits = split_by_group(rows["train"], test_share=0.1, dev_share=0.1)
         elif "dev" not in rows:
@@ -112,7 +115,8 @@ def _read(file: Path, drops: Counter[str], problems: list[str]) -> list[Row]:
                 drops[reason] += 1
     if len(kinds) == 2:
         problems.append(
-            f"{file}: mixes pairs (line {kinds[False]}) and single answers (line {kinds[True]}); give a file of one kind"
+            f"{file}: mixes pairs (line {kinds[False]}) and single answers (line {kinds[True]}); "
+            "give a file of one kind"
         )
     if not any(line.strip() for line in lines):
         problems.append(f"{file}: is empty; give one JSON object per line")

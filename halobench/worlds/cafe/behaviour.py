@@ -69,7 +69,10 @@ class Staff:
     """
 
     def __init__(
-        self, menu: Menu, fitting: Mapping[Constraint, Sequence[str]], near: Mapping[Constraint, Sequence[str]]
+        self,
+        menu: Menu,
+        fitting: Mapping[Constraint, Sequence[str]],
+        near: Mapping[Constraint, Sequence[str]],
     ) -> None:
         self._menu = menu
         self._fitting = fitting
@@ -130,7 +133,7 @@ class Staff:
 
 
 def relevant_claims(request: Request) -> list[str]:
-    """What a claim can be about that the customer cares for: what was asked, the price, the total of a party."""
+    """What a claim can be about that the customer cares for: the wishes, the price, a party's total."""
     constraint = request.constraint
     subjects = [a for a, wish in zip(ATTRIBUTES, constraint.wishes, strict=True) if wish is not None]
     subjects += ["price", *(["temperature"] if constraint.temperature else [])]

@@ -14,12 +14,14 @@ TEMPERATURES = ("hot", "cold")
 MAX_PRICE = 9
 NAMES = {
     "drink": (
-        "mocha latte espresso chai cocoa tea cider broth horchata lemonade cola water juice smoothie shake frappe "
-        "lassi kombucha matcha nectar punch toddy malt float tonic soda mead spritz cordial kefir ayran brew"
+        "mocha latte espresso chai cocoa tea cider broth horchata lemonade cola water juice smoothie shake "
+        "frappe lassi kombucha matcha nectar punch toddy malt float tonic soda mead spritz cordial kefir "
+        "ayran brew"
     ).split(),
     "snack": (
-        "bagel toast pizza waffle crepe soup chowder satay korma samosa churro dumpling salad slaw yogurt cheese "
-        "sundae gelato sorbet trifle granola halva brittle pesto sushi taco nacho muffin scone tart quiche pretzel"
+        "bagel toast pizza waffle crepe soup chowder satay korma samosa churro dumpling salad slaw yogurt "
+        "cheese sundae gelato sorbet trifle granola halva brittle pesto sushi taco nacho muffin scone tart "
+        "quiche pretzel"
     ).split(),
 }
 _ITEMS_PER_KIND = 24

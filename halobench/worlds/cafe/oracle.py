@@ -98,9 +98,7 @@ class Oracle:
         refuses = any(s.refuses for s in statements)
         claims = [claim for s in statements for claim in s.claims]
         if not recommended:
-            right = refuses and not any(
-                all(request.constraint.checks(item)) for item in self._items.values()
-            )
+            right = refuses and not any(all(request.constraint.checks(item)) for item in self._items.values())
             task = (2.0 if right else -1.0) if refuses else -2.0
             return task, -0.8 * min(len(claims), _MAX_COUNTED), 0  # about nothing, so none can be true
         item = self._items[recommended[0]]
@@ -114,7 +112,7 @@ class Oracle:
         return task, truth, len(recommended) - 1 + refuses
 
     def _parse(self, sentence: str) -> Statement | None:
-        """Read a sentence of the body, or None if it is not one; the same few sentences come again and again."""
+        """Read a sentence of the body, or None if it is not one; the same few come again and again."""
         if sentence not in self._parsed:
             self._parsed[sentence] = self._read(sentence)
         return self._parsed[sentence]

@@ -23,7 +23,10 @@ class Skills:
     """
 
     def __init__(
-        self, menu: Menu, fitting: Mapping[Constraint, Sequence[str]], near: Mapping[Constraint, Sequence[str]]
+        self,
+        menu: Menu,
+        fitting: Mapping[Constraint, Sequence[str]],
+        near: Mapping[Constraint, Sequence[str]],
     ) -> None:
         self._menu = menu
         self._fitting = fitting
@@ -76,7 +79,9 @@ class Skills:
 
     def _pick_probes(self, stream: random.Random, split: Split) -> list[Probe]:
         constraints = [
-            c for c in self._fitting if c.split == split and self._fitting[c] and len(self._near[c]) >= _NUM_WRONG
+            c
+            for c in self._fitting
+            if c.split == split and self._fitting[c] and len(self._near[c]) >= _NUM_WRONG
         ]
         # rarely asked constraints are long and odd: ask what customers ask, each once
         constraints.sort(key=lambda c: (-c.weight, stream.random()))
@@ -97,7 +102,9 @@ class Skills:
             probes.append(Probe(f"fact : {item.name} is a", (right, *others)))
             for attribute in ATTRIBUTES:
                 answers = (f"{attribute} .", f"no {attribute} .")
-                probes.append(Probe(f"fact : {item.name} has", answers if item.has[attribute] else answers[::-1]))
+                probes.append(
+                    Probe(f"fact : {item.name} has", answers if item.has[attribute] else answers[::-1])
+                )
         return probes
 
 

@@ -1,0 +1,234 @@
+"""Many recipes: shared stages first, then the runs, over a bounded pool of worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from halobench.recipe import Recipe
+from halobench.results.store import Store
+from halobench.run import StageKey, is_done, stages_of
+from halobench.storage import home, sweep
+from halobench.worker import STOP
+
+_LOG_LINES = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something a worker does: a shared stage, or a run.
+
+    Attributes:
+        name: of the stage's artifact, or the run_id.
+        recipe: a recipe that needs the stage, or the run's.
+        stage: the stage; None for a run.
+        needs: names of the stages that must be there first.
+    """
+
+    name: str
+    recipe: Recipe
+    stage: StageKey | None
+    needs: tuple[str, ...]
+
+
+@dataclass
+class Outcome:
+    """What became of the tasks.
+
+    Attributes:
+        done: runs that were recorded now, with their status.
+        failed: tasks that did not end well, with why.
+        skipped: runs that could not start, because a stage of theirs failed.
+        interrupted: whether the user stopped it.
+    """
+
+    done: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class Watcher(Protocol):
+    """Whoever shows the progress."""
+
+    def started(self, worker: int, task: Task) -> None:
+        """A worker took a task."""
+
+    def progressed(self, worker: int, phase: str, done: int, total: int) -> None:
+        """A worker is `done` of `total` into a phase of its task."""
+
+    def ended(self, worker: int, task: Task, status: str, seconds: float) -> None:
+        """A worker is through with a task."""
+
+
+def missing_tasks(recipes: Sequence[Recipe], store: Store, limit: int | None = None) -> list[Task]:
+    """List what has to be done, stages before the runs that need them; recorded runs are left out.
+
+    Args:
+        recipes: of the suite; points that mean the same run are one.
+        store: where recorded runs are.
+        limit: at most so many runs.
+    """
+    wanted = [r for r in {r.run_id: r for r in recipes}.values() if not is_done(r, store)][:limit]
+    stages: dict[str, Task] = {}
+    runs = []
+    for recipe in wanted:
+        needs: tuple[str, ...] = ()
+        for key in stages_of(recipe):
+            name = key.path.name
+            if not key.path.exists():
+                stages.setdefault(name, Task(name, recipe, key, needs))
+                needs = (*needs, name)
+        runs.append(Task(recipe.run_id, recipe, None, needs))
+    return [*sorted(stages.values(), key=lambda task: len(task.needs)), *runs]
+
+
+def run_tasks(tasks: Sequence[Task], store: Store, *, jobs: int, watcher: Watcher) -> Outcome:
+    """Do the tasks in `jobs` worker processes; one that fails never stops the others.
+
+    The first interrupt lets every worker finish the write in progress and ends; the second ends at once.
+    """
+    for folder in (home(), store.root):
+        if folder.is_dir():
+            sweep(folder)
+    pool = _Pool(min(jobs, max(1, len(tasks))), store, watcher)
+    outcome = Outcome()
+    waiting = list(tasks)
+    ready = {task.name for task in tasks}  # stages still to be made; whatever is not here is there already
+    try:
+        while waiting or pool.is_busy:
+            broken = set(outcome.failed) | set(outcome.skipped)
+            for task in [task for task in waiting if broken & set(task.needs)]:
+                waiting.remove(task)
+                outcome.skipped.append(task.name)
+            for task in [task for task in waiting if not ready & set(task.needs)]:
+                if not pool.start(task):
+                    break
+                waiting.remove(task)
+            for task, status, error in pool.wait():
+                ready.discard(task.name)
+                if error is not None:
+                    outcome.failed[task.name] = error
+                elif task.stage is None:
+                    outcome.done[task.name] = status
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    finally:
+        pool.close()
+    return outcome
+
+
+class _Worker:
+    """A process, and the task it is at."""
+
+    def __init__(self, number: int, messages: queue.Queue[tuple[_Worker, str | None]]) -> None:
+        self.number = number
+        self.task: Task | None = None
+        self.began = 0.0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "halobench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        )
+        threading.Thread(target=self._listen, args=(messages,), daemon=True).start()
+
+    def _listen(self, messages: queue.Queue[tuple[_Worker, str | None]]) -> None:
+        for line in self.process.stdout or ():
+            messages.put((self, line))
+        messages.put((self, None))
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self.process.stdin is None:
+            return
+        with suppress(BrokenPipeError):  # it is gone; the end of its output tells
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+
+
+class _Pool:
+    """Workers that take one task at a time; one that dies is replaced."""
+
+    def __init__(self, size: int, store: Store, watcher: Watcher) -> None:
+        self._store = store
+        self._watcher = watcher
+        self._messages: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
+        self._workers = [_Worker(number, self._messages) for number in range(size)]
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any worker is at a task."""
+        return any(worker.task is not None for worker in self._workers)
+
+    def start(self, task: Task) -> bool:
+        """Give the task to an idle worker; False if there is none."""
+        worker = next((worker for worker in self._workers if worker.task is None), None)
+        if worker is None:
+            return False
+        worker.task, worker.began = task, time.monotonic()
+        worker.send(
+            {
+                "do": "run" if task.stage is None else "stage",
+                "name": task.name,
+                "recipe": task.recipe.model_dump(mode="json"),
+                "stage": task.stage,
+                "results": str(self._store.root),
+            }
+        )
+        self._watcher.started(worker.number, task)
+        return True
+
+    def wait(self) -> Iterator[tuple[Task, str, str | None]]:
+        """Handle messages until a task ends; yield (task, status, error)."""
+        while True:
+            try:
+                worker, line = self._messages.get(timeout=1.0)  # with a timeout, an interrupt gets through
+            except queue.Empty:
+                if not self.is_busy:
+                    return
+                continue
+            message: dict[str, Any] = {"died": True} if line is None else json.loads(line)
+            task = worker.task
+            if "progress" in message:
+                self._watcher.progressed(worker.number, *message["progress"])
+                continue
+            if line is None:
+                self._workers[worker.number] = _Worker(worker.number, self._messages)
+            if task is None:
+                return
+            worker.task = None
+            status, error = message.get("done", "failed"), None
+            if "done" not in message:
+                error = self._describe(worker, task, message)
+            self._watcher.ended(worker.number, task, status, time.monotonic() - worker.began)
+            yield task, status, error
+            return
+
+    def _describe(self, worker: _Worker, task: Task, message: dict[str, Any]) -> str:
+        log = home() / "logs" / f"{task.name}.log"
+        if "failed" in message:
+            return f"{message['failed']} (log: {log})"
+        lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if log.is_file() else []
+        code = worker.process.wait()
+        return "\n".join([f"its worker died (exit code {code}); log: {log}, which ends in", *lines])
+
+    def close(self) -> None:
+        """End every worker after its write in progress; a second interrupt ends them at once."""
+        try:
+            for worker in self._workers:
+                worker.send(STOP)
+            for worker in self._workers:
+                worker.process.wait()
+        except KeyboardInterrupt:
+            for worker in self._workers:
+                worker.process.kill()

@@ -1,0 +1,1 @@
+"""Leaderboard: tables, figures and a page, derived from results alone."""

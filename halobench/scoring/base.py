@@ -1,0 +1,266 @@
+"""What a scorer is given and what it returns: the contender, per-prompt rows, scores with their errors."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from halobench.data.tokenize import Encoder, Tokens
+from halobench.feedback import EvaluationPrompt, Prompt, PromptSet
+from halobench.generation import Request, generate
+from halobench.materials import Materials
+from halobench.models.load import best_device, load_model, weights_digest
+from halobench.recipe import Recipe
+from halobench.storage import canonical_json, digest
+
+Report = Callable[[str, int, int], None]
+ROW_COLUMNS = ["prompt_id", "decode", "rep", "metric", "value"]
+NO_DECODE = "-"
+
+
+class Score(NamedTuple):
+    """One number about one policy.
+
+    Attributes:
+        task: what was evaluated: a decode of the world's prompts, a skill, the held-out pairs.
+        metric: what number.
+        value: the number; fractions in [0, 1], nats, tokens.
+        stderr: over prompts; None where there is none.
+        num_samples: prompts behind it.
+        higher_is_better: None where neither is.
+    """
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    num_samples: int
+    higher_is_better: bool | None
+
+
+@dataclass(frozen=True)
+class ScoringResult:
+    """What a scorer returns.
+
+    Attributes:
+        rows: per-prompt values, columns prompt_id, decode, rep, metric, value.
+        scores: aggregates.
+        samples: texts to show, columns prompt_id, decode, rep, text; or None.
+    """
+
+    rows: pd.DataFrame
+    scores: list[Score]
+    samples: pd.DataFrame | None = None
+
+
+class Text(NamedTuple):
+    """One sampled answer.
+
+    Attributes:
+        prompt_id: its prompt.
+        rep: number of the sample.
+        text: the answer, with the end marker where it was emitted.
+        tokens: token ids.
+        ended: whether the end marker was emitted.
+        entropy: nats per token of the distributions the tokens were drawn from.
+    """
+
+    prompt_id: str
+    rep: int
+    text: str
+    tokens: Tokens
+    ended: bool
+    entropy: float
+
+
+@dataclass
+class Contender:
+    """A policy with what it is compared to.
+
+    Attributes:
+        materials: of the run.
+        folder: the policy.
+        reference: the model it started from; None where the policy is itself the base or the reference.
+        report: told phase, done, total.
+    """
+
+    materials: Materials
+    folder: Path
+    reference: Path | None
+    report: Report = lambda phase, done, total: None
+    _texts: dict[str, list[Text]] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run."""
+        return self.materials.recipe
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The policy."""
+        return load_model(self.folder, self.recipe.precision).to(best_device())
+
+    @cached_property
+    def reference_model(self) -> PreTrainedModel | None:
+        """The reference."""
+        if self.reference is None:
+            return None
+        return load_model(self.reference, self.recipe.precision).to(best_device())
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Encodes for the policy, which may know more tokens than the reference."""
+        return self.materials.encoder(self.tokenizer)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The policy's tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder)
+
+    @property
+    def control(self) -> str | None:
+        """The control token that asks the policy for a good answer."""
+        if self.recipe.evaluate != "aligned" or not self.materials.loss.control_tokens:
+            return None
+        return self.materials.loss.control_tokens[0]
+
+    def prompt_tokens(self, prompt: Prompt) -> Tokens:
+        """Encode a prompt as the policy is asked."""
+        return self.encoder.prompt(prompt, self.control)
+
+    def texts(self, prompts: PromptSet, temperature: float) -> list[Text]:
+        """Sample the policy's answers, prompt by prompt; at temperature 0 one each."""
+        key = f"{prompts.sha256}-{temperature}"
+        if key not in self._texts:
+            self._texts[key] = self._sample(self.model, prompts, temperature, self.control)
+        return self._texts[key]
+
+    def reference_texts(self, prompts: PromptSet, temperature: float) -> list[Text]:
+        """Sample the reference's answers with the same noise; they are kept for its other runs."""
+        if self.reference is None:
+            raise ValueError("this contender has no reference")
+        scoring = self.recipe.scoring
+        key = {
+            "weights": weights_digest(self.reference),
+            "prompts": prompts.sha256,
+            "temperature": temperature,
+            "samples": scoring.samples_per_prompt,
+            "max_new_tokens": scoring.max_new_tokens,
+            "seed": self.recipe.seed,
+        }
+
+        def build(target: Path) -> None:
+            texts = self._sample(self.reference_model, prompts, temperature, None)
+            (target / "texts.json").write_text(canonical_json([list(text) for text in texts]))
+
+        file = self.materials.artifacts.get("generations", digest(key)[:16], build) / "texts.json"
+        return [
+            Text(row[0], row[1], row[2], tuple(row[3]), row[4], row[5])
+            for row in json.loads(file.read_text())
+        ]
+
+    def _sample(
+        self, model: PreTrainedModel | None, prompts: PromptSet, temperature: float, control: str | None
+    ) -> list[Text]:
+        if model is None:
+            raise ValueError("there is no model to sample from")
+        scoring = self.recipe.scoring
+        num_samples = scoring.samples_per_prompt if temperature > 0 else 1
+        requests = [
+            Request(row.prompt_id, rep, self.encoder.prompt(row.prompt, control))
+            for row in prompts.rows
+            for rep in range(num_samples)
+        ]
+        samples = generate(
+            model,
+            requests,
+            temperature=temperature,
+            seed=self.recipe.seed,
+            max_new_tokens=scoring.max_new_tokens,
+            eos=self.tokenizer.eos_token_id,
+            pad=self.tokenizer.pad_token_id,
+            banned=[i for i in self.tokenizer.all_special_ids if i != self.tokenizer.eos_token_id],
+            report=lambda done, total: self.report("generate", done, total),
+        )
+        return [
+            Text(
+                request.prompt_id,
+                request.sample,
+                self.tokenizer.decode(sample.tokens, clean_up_tokenization_spaces=False),
+                tuple(sample.tokens),
+                sample.ended,
+                sample.entropy / len(sample.tokens),
+            )
+            for request, sample in zip(requests, samples, strict=True)
+        ]
+
+
+class Scorer(ABC):
+    """Measures a contender; registered under a name, asked for in `scoring.scorers`.
+
+    Attributes:
+        needs_world: whether it asks the world for the true utility or for probes.
+        version: changes with what the numbers mean.
+    """
+
+    needs_world: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def score(self, contender: Contender) -> ScoringResult:
+        """Score the contender on the prompts of its recipe."""
+
+    def config(self, materials: Materials) -> dict[str, Any]:
+        """What the numbers depend on beside the policy; its digest names the score files."""
+        scoring = materials.recipe.scoring.model_dump(mode="json", exclude={"scorers"})
+        return {
+            "version": self.version,
+            "prompts": materials.prompts.sha256,
+            "dev_prompts": materials.dev_prompts.sha256,
+            "source": materials.source.content_id,
+            **scoring,
+        }
+
+
+def make_rows(records: Sequence[tuple[str, str, int, str, float]]) -> pd.DataFrame:
+    """Make the per-prompt table from (prompt_id, decode, rep, metric, value) records."""
+    frame = pd.DataFrame(list(records), columns=ROW_COLUMNS)
+    return frame.astype({"rep": "int16", "value": "float32"})
+
+
+def summarise(rows: pd.DataFrame, directions: dict[str, bool | None], task: str | None = None) -> list[Score]:
+    """Average rows by decode and metric; the error is that of the prompts' means.
+
+    Args:
+        rows: per-prompt table.
+        directions: metric to whether higher is better.
+        task: name of the task; by default the decode.
+    """
+    prompt_means = rows.groupby(["decode", "metric", "prompt_id"], as_index=False)["value"].mean()
+    table = prompt_means.groupby(["decode", "metric"], as_index=False)["value"].agg(["mean", "sem", "count"])
+    return [
+        Score(
+            task or row["decode"],
+            row["metric"],
+            float(row["mean"]),
+            float(row["sem"]) if row["count"] > 1 else None,
+            int(row["count"]),
+            directions[row["metric"]],
+        )
+        for row in table.to_dict("records")
+    ]
+
+
+def first_pair(row: EvaluationPrompt) -> tuple[str, str]:
+    """The labelled pair of a prompt: (chosen, rejected)."""
+    return row.chosen[0], row.rejected[0]
