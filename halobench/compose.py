@@ -114,6 +114,7 @@ def compose(recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence
 
     document["plugins"] = files
     document.setdefault("suite", path.stem)
+    _declare_family(document)
     points, notes = _points(document, stated, str(recipe))
     recipes = [check_point(p.values, p.where, FILE_KEYS, problems) for p in points]
     _require_applied(stated, recipes, problems)
@@ -222,6 +223,15 @@ def _points(document: dict[str, Any], stated: dict[str, Any], origin: str) -> tu
     return points, notes
 
 
+def _declare_family(document: dict[str, Any]) -> None:
+    """Rank the losses of the file's own matrix, whatever the command line adds to them."""
+    board = document.get("board", {})
+    losses = _mapping(document.get("matrix")).get("loss")
+    if isinstance(board, dict) and "family" not in board and isinstance(losses, list):
+        names = [loss.get("name") if isinstance(loss, dict) else loss for loss in losses]
+        document["board"] = {**board, "family": list(dict.fromkeys(names))}
+
+
 def _axes(document: dict[str, Any], stated: dict[str, Any]) -> dict[str, list[Any]]:
     """Axes of the matrix; a stated value of a varied key, or a stated loss, replaces the axis."""
     matrix = document.get("matrix") or {}
@@ -244,7 +254,7 @@ def _control_points(
     controls = document.get("controls") or {}
     if not isinstance(controls, dict) or not all(isinstance(keys, dict) for keys in controls.values()):
         raise RecipeError(f"controls in {origin}: must map the name of each control row to its keys")
-    shared = {key: values for key, values in axes.items() if key.partition(".")[0] != "loss"}
+    shared = {key: values for key, values in axes.items() if key.partition(".")[0] not in ("loss", "points")}
     for label, keys in controls.items():
         for chosen in _product(shared):
             seed = _shifted(chosen.get("seed", document.get("seed", 0)), keys.get("seed"))

@@ -195,10 +195,13 @@ class Board(Section):
     Attributes:
         metric: primary metric, as scorer/metric.
         margin: difference below which two losses count as equal.
+        family: losses that are ranked against each other; by default those of the recipe's matrix. Other
+            losses are compared with each of them, and not ranked.
     """
 
     metric: str = "oracle/winrate"
     margin: Positive = 0.02
+    family: tuple[str, ...] = ()
 
 
 class Execution(Section):

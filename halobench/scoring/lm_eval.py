@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 import torch
 import yaml
 from lm_eval.api.model import TemplateLM
@@ -175,17 +176,19 @@ class LmEvalScorer(Scorer):
         scores = []
         for skill in tasks:
             samples = sorted(results["samples"][f"halobench_{skill}"], key=lambda sample: sample["doc_id"])
-            rows = [
-                (f"{skill}-{sample['doc_id']:03d}", NO_DECODE, 0, metric, value)
-                for sample in samples
-                for metric, value in (
-                    ("accuracy", float(sample["acc"])),
-                    ("gold_logp", float(sample["filtered_resps"][0][0])),
-                )
-            ]
-            records += rows
-            scores += summarise(make_rows(rows), DIRECTIONS, task=skill)
-        return ScoringResult(make_rows(records), scores)
+            rows = make_rows(
+                [
+                    (f"{skill}-{sample['doc_id']:03d}", NO_DECODE, 0, metric, value)
+                    for sample in samples
+                    for metric, value in (
+                        ("accuracy", float(sample["acc"])),
+                        ("gold_logp", float(sample["filtered_resps"][0][0])),
+                    )
+                ]
+            )
+            scores += summarise(rows, DIRECTIONS, task=skill)
+            records.append(rows.assign(metric=f"{skill}_" + rows["metric"]))
+        return ScoringResult(pd.concat(records, ignore_index=True), scores)
 
 
 def probe_tasks(materials: Materials) -> dict[str, Path]:

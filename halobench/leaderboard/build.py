@@ -1,0 +1,77 @@
+"""`build`: from a results folder alone to the leaderboard's files, the same bytes every time."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from halobench.leaderboard.contrasts import compare
+from halobench.leaderboard.cube import load_settings
+from halobench.leaderboard.figures import make_plots
+from halobench.leaderboard.page import render_page
+from halobench.leaderboard.tables import make_tables, rounded
+from halobench.leaderboard.text import BuiltBoard, render_markdown
+from halobench.results.store import Store
+from halobench.storage import atomic_folder
+
+NOT_COMPARED = ("cost.csv",)
+
+
+def build_boards(store: Store) -> list[BuiltBoard]:
+    """Make every board of a results folder, without figures files."""
+    boards = []
+    for setting in load_settings(store):
+        tables = make_tables(setting, compare(setting))
+        stem = f"{setting.suite.replace('/', '-')}-{setting.setting_id[:6]}"
+        boards.append(BuiltBoard(setting, tables, [], stem))
+    return boards
+
+
+def build(results: Path, target: Path) -> list[BuiltBoard]:
+    """Write the leaderboard of `results` into `target`, replacing what is there.
+
+    The files depend on the results only: no clock, no network, no host, no locale, no order of folders.
+
+    Returns:
+        The boards.
+    """
+    store = Store(results)
+    boards = [board._replace(plots=make_plots(board.setting, board.tables)) for board in build_boards(store)]
+    with atomic_folder(target) as folder:
+        _write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
+        _write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
+        _write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
+        figures = folder / "figures"
+        figures.mkdir()
+        for board in boards:
+            for plot in board.plots:
+                stem = f"{board.stem}-{plot.name}"
+                plot.figure.savefig(figures / f"{stem}.svg", metadata={"Date": None}, bbox_inches="tight")
+                _write_csv(figures / f"{stem}.csv", [plot.table])
+        version = store.data_version()
+        (folder / "README.md").write_text(render_markdown(boards, version), encoding="utf-8", newline="\n")
+        (folder / "index.html").write_text(render_page(boards, version), encoding="utf-8", newline="\n")
+    return boards
+
+
+def stale_files(results: Path, target: Path) -> list[str]:
+    """Names of the files in `target` that `results` does not give so, missing and superfluous ones too."""
+    with TemporaryDirectory() as scratch:
+        fresh = Path(scratch) / "leaderboard"
+        build(results, fresh)
+        names = {str(p.relative_to(root)) for root in (fresh, target) for p in root.rglob("*") if p.is_file()}
+        return sorted(
+            name
+            for name in names
+            if not ((fresh / name).is_file() and (target / name).is_file())
+            or not filecmp.cmp(fresh / name, target / name, shallow=False)
+        )
+
+
+def _write_csv(path: Path, frames: Sequence[pd.DataFrame]) -> None:
+    frame = pd.concat([frame for frame in frames if not frame.empty] or [pd.DataFrame()], ignore_index=True)
+    rounded(frame).to_csv(path, index=False, lineterminator="\n")

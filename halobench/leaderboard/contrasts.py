@@ -1,0 +1,214 @@
+"""Paired comparisons of a board's rows: which families are tested, and what each comparison says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from halobench.leaderboard.cube import BoardRow, Setting
+from halobench.leaderboard.stats import MIN_SEEDS, Adjusted, Estimate, anova, holm, rank_intervals, verdict
+
+# (control, compared with, whether the two must separate): the gate that says the machinery is right.
+CONTROLS = (
+    ("oracle_sft", "sft", True),
+    ("sft_again", "sft", False),
+    ("random_label", "reference", False),
+)
+PRIMARY_DECODE = "T=1"
+SECOND_DECODE = "T*"
+NO_DECODE = "-"
+CONTRAST_COLUMNS = [
+    "suite",
+    "setting",
+    "family",
+    "decode",
+    "metric",
+    "a",
+    "b",
+    "difference",
+    "low",
+    "high",
+    "adjusted_low",
+    "adjusted_high",
+    "p_holm",
+    "separated",
+    "verdict",
+    "robust",
+    "detectable",
+    "num_seeds",
+    "num_prompts",
+]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference of two rows within its family.
+
+    Attributes:
+        family: name of the family it is corrected in.
+        decode: how the texts were sampled, "-" where there are none.
+        first: name of row A.
+        second: name of row B.
+        estimate: of A - B over common seeds and prompts.
+        adjusted: within the family.
+    """
+
+    family: str
+    decode: str
+    first: str
+    second: str
+    estimate: Estimate
+    adjusted: Adjusted
+
+    def verdict(self, margin: float) -> str:
+        """What it says of A."""
+        return verdict(self.adjusted.low, self.adjusted.high, margin)
+
+
+def unranked_reason(setting: Setting, row: BoardRow) -> str | None:
+    """Why a row has no rank, or None if it has one."""
+    if row.control:
+        return "control"
+    budget = row.any_record.recipe["budget"]["multiple"]
+    if budget != 1:
+        return f"budget {budget:.1f}x"
+    if row.label not in setting.board.family:
+        return "not in the declared family"
+    diverged = len(row.records) - len(row.completed)
+    if diverged:
+        return f"{diverged} of {len(row.records)} seeds diverged"
+    if len(row.completed) < MIN_SEEDS:
+        return f"{len(row.completed)} of {MIN_SEEDS} seeds"
+    return None
+
+
+def decodes(setting: Setting) -> tuple[str, ...]:
+    """The co-primary ways of sampling, or "-" where the primary metric is not about sampled texts."""
+    scorer, metric = setting.board.metric.split("/")
+    runs = [record.run_id for row in setting.rows for record in row.records.values()]
+    sampled = any(setting.prompts(run_id, scorer, PRIMARY_DECODE, metric) is not None for run_id in runs)
+    return (PRIMARY_DECODE, SECOND_DECODE) if sampled else (NO_DECODE,)
+
+
+def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str) -> Estimate | None:
+    """Estimate A - B on the primary metric, paired by prompt and seed.
+
+    Rows without common seeds (A/A: two disjoint sets) are paired in the order of their seeds, which pairs
+    nothing but costs nothing. None unless both have at least two seeds with all prompts.
+    """
+    scorer, metric = setting.board.metric.split("/")
+    common = sorted(set(first.completed) & set(second.completed))
+    seeds = [common, common] if common else [first.completed, second.completed]
+    tables = [
+        setting.table(row, scorer, decode, metric, chosen)
+        for row, chosen in zip((first, second), seeds, strict=True)
+    ]
+    if tables[0] is None or tables[1] is None:
+        return None
+    depth = min(len(table) for table in tables if table is not None)
+    if depth < 2 or tables[0].shape[1] != tables[1].shape[1]:
+        return None
+    return anova(np.asarray(tables[0][:depth] - tables[1][:depth]))
+
+
+def compare(setting: Setting) -> list[Comparison]:
+    """Make every comparison of a board, each corrected within its own family.
+
+    Families, per co-primary decode: the ranked losses, all pairs; the controls of the gate; each row outside
+    the declared family against every ranked loss. Estimates of one family do not depend on another.
+    """
+    found: list[Comparison] = []
+    ranked = [row for row in setting.rows if unranked_reason(setting, row) is None]
+    outside = [
+        row
+        for row in setting.rows
+        if not row.control and row.label not in setting.board.family and len(row.completed) > 1
+    ]
+    for decode in decodes(setting):
+        found += _family(setting, "losses", decode, list(combinations(ranked, 2)))
+        pairs = [(setting.row(name), setting.row(other)) for name, other, _ in CONTROLS]
+        found += _family(setting, "controls", decode, [(a, b) for a, b in pairs if a and b])
+        for row in outside:
+            found += _family(
+                setting, f"{row.name} against the losses", decode, [(row, other) for other in ranked]
+            )
+    return found
+
+
+def _family(
+    setting: Setting, name: str, decode: str, pairs: list[tuple[BoardRow, BoardRow]]
+) -> list[Comparison]:
+    estimated = [(a, b, difference(setting, a, b, decode)) for a, b in pairs]
+    known = [(a, b, estimate) for a, b, estimate in estimated if estimate is not None]
+    adjusted = holm([estimate for _, _, estimate in known])
+    return [
+        Comparison(name, decode, a.name, b.name, estimate, entry)
+        for (a, b, estimate), entry in zip(known, adjusted, strict=True)
+    ]
+
+
+def ranks(setting: Setting, comparisons: list[Comparison]) -> dict[str, tuple[int, int]]:
+    """Rank intervals of the ranked rows, from the primary decode."""
+    primary = decodes(setting)[0]
+    names = [row.name for row in setting.rows if unranked_reason(setting, row) is None]
+    separated = {
+        (c.first, c.second): c.estimate.mean
+        for c in comparisons
+        if c.family == "losses" and c.decode == primary and c.adjusted.separated
+    }
+    return rank_intervals(names, separated)
+
+
+def robust(comparisons: list[Comparison], comparison: Comparison) -> bool | None:
+    """Whether the difference has the same sign at every co-primary decode; None if there is only one."""
+    same = [
+        c.estimate.mean
+        for c in comparisons
+        if (c.family, c.first, c.second) == (comparison.family, comparison.first, comparison.second)
+    ]
+    return None if len(same) < 2 else all(mean > 0 for mean in same) or all(mean < 0 for mean in same)
+
+
+def gate(comparisons: list[Comparison]) -> list[tuple[Comparison, bool]]:
+    """The control comparisons at the primary decode, each with whether it came out as it must."""
+    must = {(name, other): separates for name, other, separates in CONTROLS}
+    return [
+        (c, c.adjusted.separated == must[c.first, c.second])
+        for c in comparisons
+        if c.family == "controls" and c.decode != SECOND_DECODE
+    ]
+
+
+def contrast_table(setting: Setting, comparisons: list[Comparison]) -> pd.DataFrame:
+    """One row per comparison, for contrasts.csv."""
+    rows = []
+    for c in comparisons:
+        low, high = c.estimate.interval()
+        same_sign = robust(comparisons, c)
+        rows.append(
+            {
+                "suite": setting.suite,
+                "setting": setting.setting_id,
+                "family": c.family,
+                "decode": c.decode,
+                "metric": setting.board.metric,
+                "a": c.first,
+                "b": c.second,
+                "difference": c.estimate.mean,
+                "low": low,
+                "high": high,
+                "adjusted_low": c.adjusted.low,
+                "adjusted_high": c.adjusted.high,
+                "p_holm": c.adjusted.p,
+                "separated": c.adjusted.separated,
+                "verdict": c.verdict(setting.board.margin),
+                "robust": "" if same_sign is None else str(same_sign),
+                "detectable": c.estimate.detectable,
+                "num_seeds": c.estimate.num_seeds,
+                "num_prompts": c.estimate.num_prompts,
+            }
+        )
+    return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
