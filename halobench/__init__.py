@@ -1,1 +1,81 @@
-"""x."""
+"""halobench: which alignment loss makes the better model, by how much, and how sure are we?
+
+Names load when they are first used; importing halobench imports neither torch nor lightning.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from halobench.api import leaderboard, results, run
+    from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
+    from halobench.losses.base import (
+        Binary,
+        Conditional,
+        Demonstrations,
+        Fraction,
+        Logps,
+        Loss,
+        LossOutput,
+        NonNegative,
+        Pairs,
+        Positive,
+        register_loss,
+    )
+    from halobench.registry import LOSSES, SCORERS, SOURCES
+
+_HOMES = {
+    "halobench.api": ("leaderboard", "results", "run"),
+    "halobench.errors": ("DataError", "HalobenchError", "RecipeError", "UnknownNameError"),
+    "halobench.losses.base": (
+        "Binary",
+        "Conditional",
+        "Demonstrations",
+        "Fraction",
+        "Logps",
+        "Loss",
+        "LossOutput",
+        "NonNegative",
+        "Pairs",
+        "Positive",
+        "register_loss",
+    ),
+    "halobench.registry": ("LOSSES", "SCORERS", "SOURCES"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "LOSSES",
+    "SCORERS",
+    "SOURCES",
+    "Binary",
+    "Conditional",
+    "DataError",
+    "Demonstrations",
+    "Fraction",
+    "HalobenchError",
+    "Logps",
+    "Loss",
+    "LossOutput",
+    "NonNegative",
+    "Pairs",
+    "Positive",
+    "RecipeError",
+    "UnknownNameError",
+    "leaderboard",
+    "register_loss",
+    "results",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'halobench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,13 +91,20 @@ def builtin_recipes() -> list[str]:
     return [str(path.with_suffix("")) for path in files if path.parts[0] not in parts]
 
 
-def compose(recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Suite:
+def compose(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    *,
+    loss: Mapping[str, Any] | None = None,
+) -> Suite:
     """Expand a recipe file into validated runs.
 
     Args:
         recipe: path of a YAML file, or the name of a built-in recipe.
         overrides: `key.path=value` each, strongest of all; a varied key's axis is replaced.
         plugins: Python files to import first.
+        loss: keys that state a loss which is imported already: `loss`, and `plugins` for the workers.
 
     Raises:
         RecipeError: anything is wrong; one line per problem, all of them at once.
@@ -112,7 +119,8 @@ def compose(recipe: str | Path, overrides: Sequence[str] = (), plugins: Sequence
     if problems:
         raise RecipeError(*problems)
 
-    document["plugins"] = files
+    stated |= {} if loss is None else {"loss": loss["loss"]}
+    document["plugins"] = [*files, *(loss or {}).get("plugins", [])]
     document.setdefault("suite", path.stem)
     _declare_family(document)
     points, notes = _points(document, stated, str(recipe))

@@ -9,16 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from halobench.recipe import Recipe
 from halobench.results.store import Store
-from halobench.run import StageKey, is_done, stages_of
+from halobench.run import StageKey, estimate_tokens, execute, is_done, make_stage, stages_of
 from halobench.storage import home, sweep
-from halobench.worker import STOP
+from halobench.worker import STOP, describe
 
 _LOG_LINES = 5
 
@@ -32,12 +32,14 @@ class Task:
         recipe: a recipe that needs the stage, or the run's.
         stage: the stage; None for a run.
         needs: names of the stages that must be there first.
+        force: train and score again what is there, and compare.
     """
 
     name: str
     recipe: Recipe
     stage: StageKey | None
     needs: tuple[str, ...]
+    force: bool
 
 
 @dataclass
@@ -60,6 +62,9 @@ class Outcome:
 class Watcher(Protocol):
     """Whoever shows the progress."""
 
+    def expected(self, count: int) -> None:
+        """So many tasks are to be done."""
+
     def started(self, worker: int, task: Task) -> None:
         """A worker took a task."""
 
@@ -70,15 +75,35 @@ class Watcher(Protocol):
         """A worker is through with a task."""
 
 
-def missing_tasks(recipes: Sequence[Recipe], store: Store, limit: int | None = None) -> list[Task]:
+class Silent:
+    """Shows nothing."""
+
+    def expected(self, count: int) -> None:
+        """Nothing."""
+
+    def started(self, worker: int, task: Task) -> None:
+        """Nothing."""
+
+    def progressed(self, worker: int, phase: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def ended(self, worker: int, task: Task, status: str, seconds: float) -> None:
+        """Nothing."""
+
+
+def missing_tasks(
+    recipes: Sequence[Recipe], store: Store, *, limit: int | None = None, force: bool = False
+) -> list[Task]:
     """List what has to be done, stages before the runs that need them; recorded runs are left out.
 
     Args:
         recipes: of the suite; points that mean the same run are one.
         store: where recorded runs are.
         limit: at most so many runs.
+        force: recorded runs too; they are compared with their records.
     """
-    wanted = [r for r in {r.run_id: r for r in recipes}.values() if not is_done(r, store)][:limit]
+    distinct = {recipe.run_id: recipe for recipe in recipes}.values()
+    wanted = [recipe for recipe in distinct if force or not is_done(recipe, store)][:limit]
     stages: dict[str, Task] = {}
     runs = []
     for recipe in wanted:
@@ -86,21 +111,45 @@ def missing_tasks(recipes: Sequence[Recipe], store: Store, limit: int | None = N
         for key in stages_of(recipe):
             name = key.path.name
             if not key.path.exists():
-                stages.setdefault(name, Task(name, recipe, key, needs))
+                stages.setdefault(name, Task(name, recipe, key, needs, False))
                 needs = (*needs, name)
-        runs.append(Task(recipe.run_id, recipe, None, needs))
+        runs.append(Task(recipe.run_id, recipe, None, needs, force))
     return [*sorted(stages.values(), key=lambda task: len(task.needs)), *runs]
 
 
+def estimates(recipes: Sequence[Recipe], store: Store) -> dict[str, tuple[float, float | None]]:
+    """Return, for each run_id, the tokens it trains on, about, and its seconds if a run like it is recorded.
+
+    Seconds are the mean of the recorded runs of the same row, else of the same setting; on another machine
+    they are another machine's. Seeds of one row are taken to cost the same.
+    """
+    records = list(store.records())
+    found: dict[tuple[str, str], tuple[float, float | None]] = {}
+    for recipe in recipes:
+        key = recipe.setting_id, recipe.method_id
+        if key not in found:
+            similar = [record for record in records if record.setting_id == recipe.setting_id]
+            same = [record for record in similar if record.method_id == recipe.method_id]
+            seconds = [_recorded_seconds(record.run_id, store) for record in same or similar]
+            found[key] = estimate_tokens(recipe), sum(seconds) / len(seconds) if seconds else None
+    return {recipe.run_id: found[recipe.setting_id, recipe.method_id] for recipe in recipes}
+
+
+def _recorded_seconds(run_id: str, store: Store) -> float:
+    timing = store.timing(run_id)
+    return float((timing.get("align") or {}).get("wall", 0.0) + sum(timing.get("scoring", {}).values()))
+
+
 def run_tasks(tasks: Sequence[Task], store: Store, *, jobs: int, watcher: Watcher) -> Outcome:
-    """Do the tasks in `jobs` worker processes; one that fails never stops the others.
+    """Do the tasks in `jobs` worker processes, or here if 0; one that fails never stops the others.
 
     The first interrupt lets every worker finish the write in progress and ends; the second ends at once.
     """
     for folder in (home(), store.root):
         if folder.is_dir():
             sweep(folder)
-    pool = _Pool(min(jobs, max(1, len(tasks))), store, watcher)
+    pool = _Here(store, watcher) if jobs == 0 else _Workers(min(jobs, len(tasks)), store, watcher)
+    watcher.expected(len(tasks))
     outcome = Outcome()
     waiting = list(tasks)
     ready = {task.name for task in tasks}  # stages still to be made; whatever is not here is there already
@@ -148,7 +197,7 @@ class _Worker:
             messages.put((self, line))
         messages.put((self, None))
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Any) -> None:
         if self.process.stdin is None:
             return
         with suppress(BrokenPipeError):  # it is gone; the end of its output tells
@@ -156,8 +205,50 @@ class _Worker:
             self.process.stdin.flush()
 
 
-class _Pool:
-    """Workers that take one task at a time; one that dies is replaced."""
+class _Here:
+    """Does each task in this process."""
+
+    def __init__(self, store: Store, watcher: Watcher) -> None:
+        self._store = store
+        self._watcher = watcher
+        self._ended: list[tuple[Task, str, str | None]] = []
+
+    is_busy = False
+
+    def start(self, task: Task) -> bool:
+        """Do the task; its end is told by the next `wait`."""
+        if self._ended:
+            return False
+        self._watcher.started(0, task)
+        began = time.monotonic()
+        status, error = "failed", None
+        try:
+            status = do_task(task, self._store, lambda *progress: self._watcher.progressed(0, *progress))
+        except Exception as problem:
+            error = describe(problem)
+        self._watcher.ended(0, task, status, time.monotonic() - began)
+        self._ended.append((task, status, error))
+        return True
+
+    def wait(self) -> Iterator[tuple[Task, str, str | None]]:
+        """Yield (task, status, error) of what ended."""
+        while self._ended:
+            yield self._ended.pop()
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+
+def do_task(task: Task, store: Store, report: Callable[[str, int, int], None]) -> str:
+    """Do a task in this process; return the status of the run."""
+    if task.stage is not None:
+        make_stage(task.recipe, task.stage, report)
+        return "completed"
+    return execute(task.recipe, store, report, force=task.force)
+
+
+class _Workers:
+    """Worker processes that take one task at a time; one that dies is replaced."""
 
     def __init__(self, size: int, store: Store, watcher: Watcher) -> None:
         self._store = store
@@ -178,8 +269,8 @@ class _Pool:
         worker.task, worker.began = task, time.monotonic()
         worker.send(
             {
-                "do": "run" if task.stage is None else "stage",
                 "name": task.name,
+                "force": task.force,
                 "recipe": task.recipe.model_dump(mode="json"),
                 "stage": task.stage,
                 "results": str(self._store.root),

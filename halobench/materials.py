@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -60,7 +60,7 @@ class Materials:
     @cached_property
     def feedback(self) -> Feedback:
         """The base selection."""
-        return self.source.feedback(num_pairs=self.recipe.data.num_pairs, split_seed=self.recipe.data_seed)
+        return _feedback(self.source, self.recipe.data.num_pairs, self.recipe.data_seed)
 
     @cached_property
     def prompts(self) -> PromptSet:
@@ -82,3 +82,9 @@ class Materials:
         """Return an encoder with the recipe's lengths."""
         data = self.recipe.data
         return Encoder(tokenizer, max_length=data.max_length, max_prompt_length=data.max_prompt_length)
+
+
+@lru_cache(maxsize=2)
+def _feedback(source: Source, num_pairs: int | None, split_seed: int) -> Feedback:
+    """The base selection, kept for the next run of the same seed."""
+    return source.feedback(num_pairs=num_pairs, split_seed=split_seed)

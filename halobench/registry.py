@@ -142,6 +142,10 @@ class Registry(Generic[T]):
         """Where the method registered under `name` is described."""
         return self._load(name).source
 
+    def is_loaded(self, name: str) -> bool:
+        """Whether the class under `name` has been imported."""
+        return name in self._entries
+
     def is_builtin(self, name: str) -> bool:
         """Whether `name` comes with halobench."""
         return name in self._builtins

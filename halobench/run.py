@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -26,11 +27,12 @@ from halobench.results.record import BudgetFacts, DataFacts, RunRecord, ScoreRec
 from halobench.results.store import RECORD, TIMING, Store
 from halobench.scoring.base import Contender, ScoringResult
 from halobench.storage import Artifacts, atomic_file, canonical_json, digest, file_digest, home, write_text
-from halobench.training.data import alignment_view
+from halobench.training.data import alignment_plan, alignment_view
 from halobench.training.stage import CURVES, SUMMARY, Stage, train_stage
 
 Report = Callable[[str, int, int], None]
 SAMPLES = "samples.parquet"
+_ESTIMATED_ROWS = 200
 
 
 class StageKey(NamedTuple):
@@ -166,12 +168,37 @@ def _train(
                 )
 
 
-def execute(recipe: Recipe, store: Store, report: Report) -> str:
+def estimate_tokens(recipe: Recipe) -> float:
+    """Tokens that the alignment of a run will put through the model, by the lengths of a few completions."""
+    if recipe.evaluate != "aligned":
+        return 0.0
+    materials = Materials(recipe)
+    encoder = materials.encoder(materials.tokenizer)
+    responses = list(materials.feedback.responses.values())
+    lengths = []
+    for row in responses[:_ESTIMATED_ROWS]:
+        prompt = encoder.prompt(row.prompt)
+        lengths.append(len(prompt) + len(encoder.completion(row.completion, len(prompt))))
+    view = alignment_view(materials)
+    completions = sum(len(view.units[unit]) for step in alignment_plan(materials, view) for unit in step)
+    passes = 2 if materials.loss.uses_z0 else 1
+    return passes * completions * sum(lengths) / len(lengths)
+
+
+def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False) -> str:
     """Do what is missing of a run and record it; return its status.
+
+    Args:
+        recipe: the run.
+        store: where it is recorded.
+        report: told phase, done and total.
+        force: align and score again what is recorded; it must come out the same.
 
     Raises:
         HalobenchError: a stage cannot be trained, or the run came out differently than recorded.
     """
+    if force and recipe.evaluate == "aligned":
+        shutil.rmtree(policy_path(recipe.run_id), ignore_errors=True)
     policy = _policy_folder(recipe, report)
     reference = reference_folder(recipe, report) if recipe.evaluate == "aligned" else None
     materials = Materials(recipe)
@@ -182,12 +209,12 @@ def execute(recipe: Recipe, store: Store, report: Report) -> str:
     seconds: dict[str, float] = {}
     if status == "completed":
         for name in recipe.scoring.scorers:
-            if not store.has_scores(recipe.run_id, name, _config_id(name, materials)):
+            if force or not store.has_scores(recipe.run_id, name, _config_id(name, materials)):
                 began = time.perf_counter()
                 results[name] = SCORERS[name]().score(contender)
                 seconds[name] = time.perf_counter() - began
     store.add_prompts(materials.prompts)
-    if store.has_run(recipe.run_id):
+    if store.has_run(recipe.run_id) and not force:
         for name, result in results.items():
             _write_scores(store.run_path(recipe.run_id), name, materials, result)
     else:

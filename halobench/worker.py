@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from halobench.errors import HalobenchError
 from halobench.storage import WRITING, home
 
-STOP = {"do": "stop"}
+STOP = "stop"
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
         _serve(jobs.get(), channel)
 
 
-def _watch(jobs: queue.Queue[dict[str, Any]]) -> None:
+def _watch(jobs: queue.Queue[Any]) -> None:
     """Read jobs in the background; when the input ends, or says stop, leave after the write in progress."""
 
     def read() -> None:
@@ -61,7 +62,12 @@ def _serve(job: dict[str, Any], channel: TextIO) -> None:
         except Exception as error:
             traceback.print_exc()
             sys.stderr.flush()
-            send({"failed": f"{type(error).__name__}: {error}", "log": str(log)})
+            send({"failed": describe(error), "log": str(log)})
+
+
+def describe(error: Exception) -> str:
+    """Say what went wrong: what the user can mend as it is, anything else with its type."""
+    return str(error) if isinstance(error, HalobenchError) else f"{type(error).__name__}: {error}"
 
 
 @contextmanager
@@ -96,10 +102,10 @@ def _do(job: dict[str, Any], report: Any) -> str:
     for plugin in recipe.plugins:
         load_plugin(plugin)
     torch.set_num_threads(recipe.execution.threads)
-    if job["do"] == "stage":
+    if job["stage"] is not None:
         make_stage(recipe, StageKey(*job["stage"]), report)
         return "completed"
-    return execute(recipe, Store(Path(job["results"])), report)
+    return execute(recipe, Store(Path(job["results"])), report, force=job["force"])
 
 
 def _train(job: dict[str, Any], channel: TextIO) -> None:

@@ -240,8 +240,8 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
         tied = sum(not c.adjusted.separated for c in family)
         powers = [c.estimate.detectable for c in family if c.estimate.stderr > 0]
         notes.append(
-            f"{tied} of {len(family)} pairs of losses are not separable. Unadjusted, a pair is found with a power "
-            f"of 80% from a difference of {min(powers):.3f} to {max(powers):.3f} on, depending on the pair."
+            f"{tied} of {len(family)} pairs of losses are not separable. Unadjusted, a pair is found with a "
+            f"power of 80% from a difference of {min(powers):.3f} to {max(powers):.3f} on, by pair."
         )
     trials = {
         (row.any_record.recipe["tuning"]["trials"], row.any_record.recipe["tuning"]["seeds"])

@@ -134,6 +134,11 @@ class Contender:
             return None
         return self.materials.loss.control_tokens[0]
 
+    @property
+    def banned(self) -> list[int]:
+        """Tokens that no answer may hold: every special one but the end marker."""
+        return [i for i in self.tokenizer.all_special_ids if i != self.tokenizer.eos_token_id]
+
     def prompt_tokens(self, prompt: Prompt) -> Tokens:
         """Encode a prompt as the policy is asked."""
         return self.encoder.prompt(prompt, self.control)
@@ -189,7 +194,7 @@ class Contender:
             max_new_tokens=scoring.max_new_tokens,
             eos=self.tokenizer.eos_token_id,
             pad=self.tokenizer.pad_token_id,
-            banned=[i for i in self.tokenizer.all_special_ids if i != self.tokenizer.eos_token_id],
+            banned=self.banned,
             report=lambda done, total: self.report("generate", done, total),
         )
         return [

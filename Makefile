@@ -1,0 +1,31 @@
+# make quickstart   set up, train the built-in suite, show its board
+# make test         set up, run the tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+QUICKSTART := .halobench/quickstart
+
+.PHONY: setup quickstart test lint leaderboard
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "halobench needs Python 3.11 or later; name it with make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+quickstart: setup
+	$(BIN)/halobench run quickstart --results $(QUICKSTART)
+	$(BIN)/halobench results diff results $(QUICKSTART)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+leaderboard: setup
+	$(BIN)/halobench leaderboard

@@ -1,0 +1,157 @@
+"""What Python programs call: run a recipe, read results, read the board."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from halobench.compose import Suite, compose
+from halobench.errors import RecipeError, TrainingError
+from halobench.registry import LOSSES
+from halobench.results.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from halobench.grid import Outcome, Watcher
+    from halobench.losses.base import Loss
+
+DEFAULT_RESULTS = Path("results")
+DEFAULT_BOARD = Path("leaderboard")
+
+
+class SuiteRun(NamedTuple):
+    """What a run of a suite led to.
+
+    Attributes:
+        suite: the recipes.
+        outcome: what became of those that were missing.
+        board: folder of the rebuilt leaderboard; None where the run was interrupted.
+    """
+
+    suite: Suite
+    outcome: Outcome
+    board: Path | None
+
+
+def run(
+    recipe: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+    loss: Loss | None = None,
+    jobs: int | None = None,
+    results: str | Path = DEFAULT_RESULTS,
+    limit: int | None = None,
+    force: bool = False,
+) -> pd.DataFrame:
+    """Run what is missing of a recipe, rebuild the board, and return the scores of its runs.
+
+    Args:
+        recipe: path of a YAML file, or the name of a built-in recipe.
+        overrides: `key.path=value` each.
+        plugins: Python files to import first.
+        loss: a registered loss with its parameters, instead of those of the recipe. One that was defined in a
+            notebook runs in this process.
+        jobs: worker processes; 0 runs in this process; by default one per processor.
+        results: folder of the records.
+        limit: at most so many missing runs.
+        force: run again what is recorded, and compare.
+
+    Returns:
+        One row per run, scorer, task and metric, as `results` gives them.
+
+    Raises:
+        HalobenchError: the recipe is not valid, or some runs failed (the others are recorded).
+    """
+    if loss is not None and _source_file(loss) is None:
+        jobs = 0
+    done = run_suite(
+        recipe,
+        overrides=overrides,
+        plugins=[str(plugin) for plugin in plugins],
+        loss=loss,
+        jobs=jobs,
+        results=Path(results),
+        limit=limit,
+        force=force,
+    )
+    if done.outcome.failed:
+        raise TrainingError(*(f"{name}: {reason}" for name, reason in done.outcome.failed.items()))
+    table = Store(Path(results)).results()
+    return table[table["run_id"].isin([r.run_id for r in done.suite.recipes])].reset_index(drop=True)
+
+
+def run_suite(
+    recipe: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    loss: Loss | None = None,
+    jobs: int | None = None,
+    results: Path = DEFAULT_RESULTS,
+    limit: int | None = None,
+    force: bool = False,
+    watcher: Watcher | None = None,
+) -> SuiteRun:
+    """Run what is missing of a suite with somebody watching; see `run`."""
+    from halobench.grid import Silent, missing_tasks, run_tasks
+    from halobench.leaderboard.build import build
+
+    suite = compose(recipe, overrides, plugins, loss=None if loss is None else _stated(loss))
+    store = Store(results)
+    tasks = missing_tasks(suite.recipes, store, limit=limit, force=force)
+    store.add_suite(suite.name, suite.recipes)
+    jobs = (os.cpu_count() or 1) if jobs is None else jobs
+    outcome = run_tasks(tasks, store, jobs=jobs, watcher=watcher or Silent())
+    if outcome.interrupted:
+        return SuiteRun(suite, outcome, None)
+    board = board_folder(results)
+    build(results, board)
+    return SuiteRun(suite, outcome, board)
+
+
+def board_folder(results: Path) -> Path:
+    """Where the board of a results folder goes: beside the default folder, inside any other."""
+    return DEFAULT_BOARD if results == DEFAULT_RESULTS else results / DEFAULT_BOARD
+
+
+def results(folder: str | Path = DEFAULT_RESULTS) -> pd.DataFrame:
+    """Return every score of a results folder: one row per run, scorer, task and metric."""
+    return Store(Path(folder)).results()
+
+
+def leaderboard(folder: str | Path = DEFAULT_RESULTS) -> pd.DataFrame:
+    """Return the rows of every board of a results folder, as leaderboard.csv has them."""
+    import pandas as pd
+
+    from halobench.leaderboard.build import build_boards
+
+    boards = [board.tables.rows for board in build_boards(Store(Path(folder)))]
+    return pd.concat(boards, ignore_index=True) if boards else pd.DataFrame()
+
+
+def _stated(loss: Loss) -> dict[str, object]:
+    """The loss as a recipe states it, with the file that workers import it from."""
+    names = [name for name in LOSSES if LOSSES.is_loaded(name) and LOSSES[name] is type(loss)]
+    if not names:
+        raise RecipeError(
+            f"{type(loss).__name__} is not registered; put @register_loss(name, source=...) above the class"
+        )
+    stated: dict[str, object] = {"loss": {"name": names[0], **loss.model_dump(mode="json")}}
+    file = _source_file(loss)
+    if file is not None and not LOSSES.is_builtin(names[0]):
+        stated["plugins"] = [file]
+    return stated
+
+
+def _source_file(loss: Loss) -> str | None:
+    """File that another process can import the loss from, or None for one made in a notebook."""
+    try:
+        file = inspect.getfile(type(loss))
+    except (OSError, TypeError):
+        return None
+    return file if Path(file).is_file() and Path(file).suffix == ".py" else None

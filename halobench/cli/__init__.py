@@ -1,0 +1,170 @@
+"""The command line: one function per verb; user errors are one line per problem and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from halobench.api import DEFAULT_RESULTS
+from halobench.cli import inspect, maintain, runs
+from halobench.errors import HalobenchError
+
+_EXAMPLES = {
+    "halobench": """examples:
+  halobench run quickstart                       run the built-in suite and show its board
+  halobench run quickstart --plugin my_loss.py loss.name=my_loss
+  halobench plan recipes/studies/tuning.yaml     what would run, without running it
+  halobench show kto                             a loss: equation, source, parameters""",
+    "run": """examples:
+  halobench run quickstart
+  halobench run quickstart seed=0 data.num_pairs=600 --results /tmp/try
+  halobench run quickstart --plugin hinge_kto.py loss.name=hinge_kto
+  halobench run my_recipe.yaml loss.beta=0.3 'seed=[0,1,2]' --jobs 4""",
+    "plan": """examples:
+  halobench plan quickstart
+  halobench plan quickstart seed=0 --json""",
+    "leaderboard": """examples:
+  halobench leaderboard             rebuild leaderboard/ from results/
+  halobench leaderboard --check     exit 1 if the files there are stale""",
+    "list": """examples:
+  halobench list losses
+  halobench list runs --results .halobench/quickstart --json""",
+    "show": """examples:
+  halobench show kto                a loss
+  halobench show cafe               a data source; for a world its menu
+  halobench show quickstart         a recipe
+  halobench show kto-s0-0123456789ab --json""",
+    "sample": """examples:
+  halobench sample kto-s0-0123456789ab "hi , a cold snack , no milk , under 5 .\"""",
+    "results diff": """examples:
+  halobench results diff results .halobench/quickstart      do the verdicts agree?""",
+    "new": """examples:
+  halobench new loss hinge_kto      writes hinge_kto.py and test_hinge_kto.py""",
+    "clean": """examples:
+  halobench clean --dry-run         what would be removed, and how large it is
+  halobench clean""",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 all well, 1 something failed, 2 usage or recipe error."""
+    parser = make_parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        code: int = parsed.handler(parsed)
+    except HalobenchError as error:
+        if parsed.debug:
+            raise
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+        sys.stderr.close()
+        return 0
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of every verb."""
+    parser = argparse.ArgumentParser(
+        prog="halobench",
+        description="Which alignment loss makes the better model, by how much, and how sure are we?",
+        epilog=_EXAMPLES["halobench"],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    run = _verb(verbs, "run", runs.run, "run what is missing of a recipe, then rebuild its board")
+    _add_recipe(run)
+    run.add_argument("--jobs", type=int, metavar="N", help="worker processes; by default one per processor")
+    run.add_argument("--limit", type=int, metavar="N", help="at most so many missing runs")
+    run.add_argument("--force", action="store_true", help="run again what is recorded, and compare")
+    _add_results(run)
+
+    plan = _verb(verbs, "plan", runs.plan, "validate and expand a recipe; run nothing")
+    _add_recipe(plan)
+    plan.add_argument("--json", action="store_true", help="for programs")
+    _add_results(plan)
+
+    board = _verb(verbs, "leaderboard", runs.leaderboard, "rebuild the leaderboard from the results alone")
+    board.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files are stale")
+    _add_results(board)
+
+    lists = _verb(verbs, "list", inspect.list_names, "list what there is")
+    lists.add_argument("what", choices=["losses", "datasets", "scorers", "recipes", "runs"])
+    lists.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a Python file to import"
+    )
+    lists.add_argument("--json", action="store_true", help="for programs")
+    _add_results(lists)
+
+    show = _verb(verbs, "show", inspect.show, "show a loss, a data source, a recipe, or a run's record")
+    show.add_argument("name", help="of any of them")
+    show.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a Python file to import")
+    show.add_argument("--json", action="store_true", help="for programs")
+    _add_results(show)
+
+    sample = _verb(verbs, "sample", inspect.sample, "ask a run's reference and policy the same prompt")
+    sample.add_argument("run_id", help="of an aligned run, see `halobench list runs`")
+    sample.add_argument("prompt", help="what the user says")
+    sample.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="by default 1; 0 is greedy"
+    )
+    sample.add_argument("--seed", type=int, default=0, help="of the noise; both models get the same")
+    _add_results(sample)
+
+    results = verbs.add_parser("results", help="compare results folders")
+    actions = results.add_subparsers(title="actions", metavar="ACTION", required=True)
+    diff = _verb(actions, "diff", runs.diff, "compare the verdicts of two results folders", "results diff")
+    diff.add_argument("first", type=Path, help="a results folder")
+    diff.add_argument("second", type=Path, help="another")
+
+    new = _verb(verbs, "new", maintain.new, "write the one file that an extension needs, and its test")
+    new.add_argument("what", choices=["loss"])
+    new.add_argument("name", help="a Python name, for example hinge_kto")
+
+    clean = _verb(verbs, "clean", maintain.clean, "remove what can be made again: models, caches, logs")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would go, and how large it is")
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    handler: object,
+    summary: str,
+    examples: str | None = None,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=_EXAMPLES[examples or name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a YAML file, or the name of a built-in recipe")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the recipe")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a Python file to import"
+    )
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=DEFAULT_RESULTS,
+        metavar="DIR",
+        help="results folder; by default results",
+    )

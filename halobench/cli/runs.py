@@ -1,0 +1,214 @@
+"""The verbs that run and compare: run, plan, leaderboard, results diff."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from halobench.api import SuiteRun, board_folder, run_suite
+from halobench.compose import compose
+from halobench.errors import ResultsError
+from halobench.results.store import Store
+
+if TYPE_CHECKING:
+    from halobench.leaderboard.text import BuiltBoard
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what is missing, show the board, say what is left."""
+    from halobench.cli.progress import progress_display
+
+    with progress_display() as watcher:
+        done = run_suite(
+            arguments.recipe,
+            overrides=arguments.overrides,
+            plugins=arguments.plugin,
+            jobs=arguments.jobs,
+            results=arguments.results,
+            limit=arguments.limit,
+            force=arguments.force,
+            watcher=watcher,
+        )
+    for note in done.suite.notes:
+        print(f"note: {note}", file=sys.stderr)
+    _report_failures(done)
+    if done.board is None:
+        left = _missing(done, arguments.results)
+        print(f"stopped: {len(done.outcome.done)} runs done now, {left} left; go on with:", file=sys.stderr)
+        print(f"  {_command(arguments)}", file=sys.stderr)
+        return 130
+    print_boards(arguments.results, done.suite.name)
+    print(f"board: {done.board / 'index.html'}")
+    return 1 if done.outcome.failed or done.outcome.skipped else 0
+
+
+def _report_failures(done: SuiteRun) -> None:
+    for name, status in done.outcome.done.items():
+        if status != "completed":
+            print(f"{name}: {status}, and recorded as such", file=sys.stderr)
+    for name, reason in done.outcome.failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    for name in done.outcome.skipped:
+        print(f"skipped: {name}: a stage that it needs failed", file=sys.stderr)
+
+
+def _missing(done: SuiteRun, results: Path) -> int:
+    store = Store(results)
+    return len({r.run_id for r in done.suite.recipes if not store.has_run(r.run_id)})
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    parts = ["halobench", "run", arguments.recipe, *arguments.overrides, "--results", str(arguments.results)]
+    for plugin in arguments.plugin:
+        parts += ["--plugin", plugin]
+    parts += ["--jobs", str(arguments.jobs)] if arguments.jobs is not None else []
+    return shlex.join(parts)
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Print the runs of a recipe: done or missing, shared stages, what they will take."""
+    from halobench.grid import estimates, missing_tasks
+
+    suite = compose(arguments.recipe, arguments.overrides, arguments.plugin)
+    store = Store(arguments.results)
+    tasks = missing_tasks(suite.recipes, store)
+    missing = {task.name for task in tasks if task.stage is None}
+    rows: list[dict[str, Any]] = []
+    costs = estimates(suite.recipes, store)
+    for recipe in suite.recipes:
+        tokens, seconds = costs[recipe.run_id]
+        rows.append(
+            {
+                "run_id": recipe.run_id,
+                "row": recipe.label,
+                "seed": recipe.seed,
+                "state": "missing" if recipe.run_id in missing else "done",
+                "tokens": tokens,
+                "seconds": seconds,
+            }
+        )
+    stages = [task.name for task in tasks if task.stage is not None]
+    if arguments.json:
+        document = {"suite": suite.name, "runs": rows, "missing_stages": stages, "notes": suite.notes}
+        print(json.dumps(document, indent=2))
+        return 0
+    width = max(len(row["run_id"]) for row in rows)
+    print(f"{'run':{width}}  {'row':14} {'seed':>4}  {'state':8} {'tokens':>9} {'time':>7}")
+    for row in rows:
+        print(
+            f"{row['run_id']:{width}}  {row['row']:14} {row['seed']:4}  {row['state']:8} "
+            f"{_tokens(row['tokens']):>9} {_seconds(row['seconds']):>7}"
+        )
+    todo = [row for row in rows if row["state"] == "missing"]
+    known = [row["seconds"] for row in todo if row["seconds"] is not None]
+    print(
+        f"\n{suite.name}: {len(rows)} runs, {len(rows) - len(todo)} done, {len(todo)} missing; "
+        f"shared stages to make: {', '.join(stages) or 'none'}"
+    )
+    if todo:
+        total = _seconds(sum(known)) if len(known) == len(todo) else "unknown until a run like it is recorded"
+        print(f"missing: about {_tokens(sum(row['tokens'] for row in todo))} tokens; worker time {total}")
+    for note in suite.notes:
+        print(f"note: {note}")
+    return 0
+
+
+def _tokens(count: float) -> str:
+    return f"{count / 1e6:.1f}M" if count >= 1e5 else f"{count / 1e3:.1f}k"
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def leaderboard(arguments: argparse.Namespace) -> int:
+    """Rebuild the board, or check that it is fresh."""
+    from halobench.leaderboard.build import build, stale_files
+
+    if not arguments.results.is_dir():
+        raise ResultsError(
+            f"{arguments.results}: no such results folder; run a suite, or name one with --results"
+        )
+    target = board_folder(arguments.results)
+    if arguments.check:
+        stale = stale_files(arguments.results, target)
+        for name in stale:
+            print(f"stale: {target / name}; rebuild it with `halobench leaderboard`", file=sys.stderr)
+        return 1 if stale else 0
+    build(arguments.results, target)
+    print_boards(arguments.results)
+    print(f"board: {target / 'index.html'}")
+    return 0
+
+
+def print_boards(results: Path, suite: str | None = None) -> None:
+    """Print the boards of a folder, or of one suite, as text."""
+    from halobench.leaderboard.build import build_boards
+
+    for board in build_boards(Store(results)):
+        if suite in (None, board.setting.suite):
+            _print_board(board)
+
+
+def _print_board(board: BuiltBoard) -> None:
+    from halobench.leaderboard.text import display_table
+
+    headers, rows = display_table(board)
+    widths = [max(len(line[k]) for line in [headers, *rows]) for k in range(len(headers))]
+    print(f"\n{board.setting.suite}, setting {board.setting.setting_id}\n")
+    for line in [headers, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print()
+    for note in board.tables.notes:
+        print(f"- {note}")
+    print()
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """Compare two results folders verdict by verdict; exit 1 if an established direction is reversed."""
+    verdicts = [_verdicts(folder) for folder in (arguments.first, arguments.second)]
+    shared = [key for key in verdicts[0] if key in verdicts[1]]
+    if not shared:
+        raise ResultsError(f"{arguments.first} and {arguments.second} have no comparison in common")
+    reversals = 0
+    changed = []
+    for key in shared:
+        first, second = (found[key] for found in verdicts)
+        reversed_ = (
+            first["separated"] and second["separated"] and first["difference"] * second["difference"] < 0
+        )
+        reversals += bool(reversed_)
+        if first["verdict"] != second["verdict"]:
+            family, decode, a, b = key
+            changed.append(
+                f"  {a} - {b} ({family}, {decode}): {first['verdict']} ({first['difference']:+.3f}) -> "
+                f"{second['verdict']} ({second['difference']:+.3f}){'  REVERSED' if reversed_ else ''}"
+            )
+    largest = max(abs(verdicts[0][key]["difference"] - verdicts[1][key]["difference"]) for key in shared)
+    print(
+        f"{arguments.first} against {arguments.second}: {len(shared) - len(changed)} of {len(shared)} "
+        f"verdicts agree, {reversals} reversed; estimates differ by at most {largest:.3f}"
+    )
+    print("\n".join(changed), end="\n" if changed else "")
+    only = [len(found.keys() - set(shared)) for found in verdicts]
+    if any(only):
+        print(f"not compared: {only[0]} comparisons of the first only, {only[1]} of the second only")
+    return 1 if reversals else 0
+
+
+def _verdicts(folder: Path) -> dict[tuple[str, str, str, str], dict[str, Any]]:
+    from halobench.leaderboard.build import build_boards
+
+    if not folder.is_dir():
+        raise ResultsError(f"{folder}: no such results folder")
+    found = {}
+    for board in build_boards(Store(folder)):
+        for row in board.tables.contrasts.to_dict("records"):
+            found[f"{row['suite']}: {row['family']}", row["decode"], row["a"], row["b"]] = row
+    return found  # type: ignore[return-value]

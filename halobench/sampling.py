@@ -1,0 +1,74 @@
+"""One prompt to a run's reference and policy, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from halobench.errors import ResultsError
+from halobench.feedback import Message
+from halobench.generation import Request, generate
+from halobench.materials import Materials
+from halobench.recipe import Recipe
+from halobench.results.record import RunRecord
+from halobench.run import policy_path, stages_of
+from halobench.scoring.base import Contender
+from halobench.worlds.base import World
+
+
+class Answer(NamedTuple):
+    """What one model said.
+
+    Attributes:
+        who: "reference" or "policy".
+        text: with the end marker where it was emitted.
+        components: of the true utility, where there is an oracle.
+    """
+
+    who: str
+    text: str
+    components: Mapping[str, float] | None
+
+
+def answer_both(record: RunRecord, prompt: str, *, temperature: float, seed: int) -> list[Answer]:
+    """Sample an answer of the reference and one of the policy, with the same noise.
+
+    Raises:
+        ResultsError: their models are not there any more.
+        DataError: the prompt is not in the language of the run's world.
+    """
+    recipe = Recipe.model_validate(record.recipe)
+    policy = policy_path(record.run_id)
+    stages = stages_of(recipe)
+    reference = stages[-1].path if stages else None
+    if not policy.is_dir() or reference is None or not reference.is_dir():
+        raise ResultsError(
+            f"run {record.run_id}: its models are not in {policy.parent.parent}; "
+            "run its recipe again with --force to make them"
+        )
+    contender = Contender(Materials(recipe), policy, reference)
+    materials = contender.materials
+    turns = (Message("user", prompt),)
+    world = materials.source if isinstance(materials.source, World) else None
+    if world is not None:
+        world.utility(turns, "")  # a prompt of another language is refused before anything is loaded
+    answers = []
+    for who, model, control in (
+        ("reference", contender.reference_model, None),
+        ("policy", contender.model, contender.control),
+    ):
+        if model is None:
+            continue
+        [drawn] = generate(
+            model,
+            [Request(prompt, 0, contender.encoder.prompt(turns, control))],
+            temperature=temperature,
+            seed=seed,
+            max_new_tokens=recipe.scoring.max_new_tokens,
+            eos=contender.tokenizer.eos_token_id,
+            pad=contender.tokenizer.pad_token_id,
+            banned=contender.banned,
+        )
+        text = contender.tokenizer.decode(drawn.tokens, clean_up_tokenization_spaces=False)
+        answers.append(Answer(who, text, None if world is None else world.utility(turns, text)))
+    return answers
