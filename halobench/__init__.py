@@ -6,6 +6,8 @@ Names load when they are first used; importing halobench imports neither torch n
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,6 +71,17 @@ __all__ = [
     "results",
     "run",
 ]
+
+
+class _Package(ModuleType):
+    """Keeps `halobench.run` and its like the public functions when modules of these names are imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:

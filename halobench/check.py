@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from halobench.errors import HalobenchError, RecipeError, UnknownNameError
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SCORERS, SOURCES
+from halobench.sections import Data
 from halobench.storage import digest, file_digest
 from halobench.validation import explain
 
@@ -38,6 +39,12 @@ REFUSED_TRAINER_KEYS = {
     "strategy": "execution.strategy",
     "logger": "execution.logger",
     "precision": "precision",
+    "fast_dev_run": "run --limit",
+    "limit_train_batches": "data.num_pairs",
+    "overfit_batches": "data.num_pairs",
+    "max_time": "budget.epochs",
+    "min_steps": "budget.epochs",
+    "min_epochs": "budget.epochs",
     "enable_progress_bar": "nothing: halobench shows its own progress",
 }
 
@@ -66,11 +73,16 @@ def check_point(
     loss = _check_loss(values.get("loss"), where, found)
     found += _check_trainer(values.get("trainer"), where)
     if recipe is None:
-        _check_names(values, where, found)
+        _check_data(values.get("data"), values.get("world_seed", 0), where, found)
     else:
-        source = _check_source(recipe, where, found)
+        source = _check_source(recipe.data, recipe.world_seed, where, found)
         content = _check_model(recipe, source, where, found)
         found += _check_scorers(recipe, source, where)
+        if (
+            source is not None and not source.is_world
+        ):  # a world has prompts for sure, and drawing them takes time
+            found += _unknown(partial(source.prompt_set, recipe.split), f"data.path{where('data.path')}")
+        found += _check_board(recipe, where)
         found += _check_world_needs(recipe, source, where)
         if not found and source is not None and loss is not None:
             content["source"] = source.content_id
@@ -88,6 +100,9 @@ def _check_loss(loss: Any, where: Where, found: list[str]) -> dict[str, Any] | N
         found.append(f"loss{where('loss')}: give the name of a registered loss, see `halobench list losses`")
         return None
     name = loss["name"]
+    if not isinstance(name, str):
+        found.append(f"loss.name = {name!r}{where('loss.name')}: must be the name of one loss")
+        return None
     try:
         registered = LOSSES[name]
     except HalobenchError as error:
@@ -124,11 +139,13 @@ def _check_trainer(trainer: Any, where: Where) -> list[str]:
     return lines
 
 
-def _check_names(values: dict[str, Any], where: Where, found: list[str]) -> None:
-    """Check the names that can be checked even if the recipe as a whole is not valid."""
-    data = values.get("data")
-    if isinstance(data, dict) and isinstance(data.get("source"), str) and data["source"] not in SOURCES:
-        found += _unknown(lambda: SOURCES[data["source"]], f"data.source{where('data.source')}")
+def _check_data(section: Any, world_seed: Any, where: Where, found: list[str]) -> None:
+    """Check the section `data` of a recipe that is not valid elsewhere."""
+    try:
+        data = Data.model_validate(section)
+    except ValidationError:
+        return  # told already
+    _check_source(data, world_seed if isinstance(world_seed, int) else 0, where, found)
 
 
 def _unknown(step: Callable[[], Any], place: str) -> list[str]:
@@ -150,10 +167,9 @@ def open_source(name: str, path: str | None, world_seed: int) -> Source:
     return SOURCES[name].open(path=path, world_seed=world_seed)
 
 
-def _check_source(recipe: Recipe, where: Where, found: list[str]) -> Source | None:
-    data = recipe.data
+def _check_source(data: Data, world_seed: int, where: Where, found: list[str]) -> Source | None:
     try:
-        source = open_source(data.source, data.path, recipe.world_seed)
+        source = open_source(data.source, data.path, world_seed)
     except UnknownNameError as error:
         found += [f"data.source{where('data.source')}: {problem}" for problem in error.problems]
         return None
@@ -205,13 +221,17 @@ def _check_tokenizer(recipe: Recipe, where: Where, found: list[str]) -> dict[str
         return {}
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        tokens = {*document["model"]["vocab"], *(token["content"] for token in document["added_tokens"])}
+        vocabulary = document["model"]["vocab"]
+        if isinstance(vocabulary, list):  # Unigram: tokens with their scores
+            vocabulary = [token for token, _ in vocabulary]
+        tokens = {*vocabulary, *(token["content"] for token in document["added_tokens"])}
     except (ValueError, KeyError, TypeError):
         found.append(f"{place}: is not a tokenizer of the `tokenizers` library")
         return {}
     for role in ("eos", "pad", "bos"):
         token = getattr(spec, role)
-        if token is not None and token not in tokens:
+        # a new model gets an embedding for a token that the file lacks; a finished one has none to give
+        if token is not None and token not in tokens and recipe.model.path is not None:
             found.append(
                 f"model.tokenizer.{role} = {token!r}{where('model.tokenizer')}: is not a token of {spec.path}"
             )
@@ -237,6 +257,17 @@ def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[
                 f"and {recipe.data.source!r} is none; drop it"
             )
     return lines
+
+
+def _check_board(recipe: Recipe, where: Where) -> list[str]:
+    metric = recipe.board.metric
+    scorer, _, name = metric.partition("/")
+    if scorer in SCORERS and name:
+        return []
+    return [
+        f"board.metric = {metric!r}{where('board.metric')}: must be scorer/metric with one of the scorers "
+        f"{', '.join(SCORERS)}"
+    ]
 
 
 def _check_world_needs(recipe: Recipe, source: Source | None, where: Where) -> list[str]:

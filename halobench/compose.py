@@ -15,6 +15,7 @@ import yaml
 from halobench.check import check_point
 from halobench.errors import HalobenchError, RecipeError
 from halobench.recipe import Recipe
+from halobench.recipe_file import find_recipe, load_yaml, mapping, read_recipe, texts
 from halobench.registry import LOSSES, did_you_mean, load_plugin
 
 FILE_KEYS = ("extends", "matrix", "controls", "loss_defaults")
@@ -59,6 +60,11 @@ class Point:
         for length in range(len(parts), 0, -1):
             if ".".join(parts[:length]) in self.origins:
                 return f" in {self.origins['.'.join(parts[:length])]}"
+        for length in range(len(parts), 0, -1):  # a section: where the first of its keys came from
+            prefix = ".".join(parts[:length]) + "."
+            for known, origin in self.origins.items():
+                if known.startswith(prefix):
+                    return f" in {origin}"
         return ""
 
 
@@ -75,20 +81,6 @@ class Suite:
     name: str
     recipes: tuple[Recipe, ...]
     notes: tuple[str, ...]
-
-
-def recipes_folder() -> Path:
-    """Folder of the built-in recipes: inside the installed package, or at the top of a checkout."""
-    packaged = Path(__file__).parent / "_recipes"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "recipes"
-
-
-def builtin_recipes() -> list[str]:
-    """Names of the built-in recipes that can be run as they are."""
-    folder = recipes_folder()
-    parts = ("base", "losses")
-    files = (path.relative_to(folder) for path in sorted(folder.rglob("*.yaml")))
-    return [str(path.with_suffix("")) for path in files if path.parts[0] not in parts]
 
 
 def compose(
@@ -109,11 +101,18 @@ def compose(
     Raises:
         RecipeError: anything is wrong; one line per problem, all of them at once.
     """
-    path = _find(recipe)
+    path = find_recipe(recipe)
     problems: list[str] = []
-    document = _collect(problems, lambda: _read(path)) or {}
+    nothing: tuple[dict[str, Any], dict[str, str]] = ({}, {})
+    document, origins = _collect(problems, lambda: read_recipe(path, str(recipe))) or nothing
     stated = _collect(problems, lambda: _parse_overrides(overrides)) or {}
-    files = [*document.get("plugins", []), *stated.pop("plugins", []), *plugins]
+    asked = [(document.get("plugins", []), str(recipe)), (stated.pop("plugins", []), COMMAND_LINE)]
+    files = [
+        file
+        for value, place in asked
+        for file in _collect(problems, partial(texts, "plugins", value, place)) or ()
+    ]
+    files += plugins
     for plugin in files:
         _collect(problems, partial(load_plugin, plugin))
     if problems:
@@ -123,7 +122,7 @@ def compose(
     document["plugins"] = [*files, *(loss or {}).get("plugins", [])]
     document.setdefault("suite", path.stem)
     _declare_family(document)
-    points, notes = _points(document, stated, str(recipe))
+    points, notes = _points(document, stated, str(recipe), origins)
     recipes = [check_point(p.values, p.where, FILE_KEYS, problems) for p in points]
     _require_applied(stated, recipes, problems)
     if problems:
@@ -138,61 +137,6 @@ def _collect(problems: list[str], step: Callable[[], Any]) -> Any:
     except HalobenchError as error:
         problems.extend(error.problems)
         return None
-
-
-def _find(recipe: str | Path) -> Path:
-    path = Path(recipe)
-    if path.is_file():
-        return path
-    builtin = recipes_folder() / f"{recipe}.yaml"
-    if builtin.is_file():
-        return builtin
-    names = builtin_recipes()
-    raise RecipeError(
-        f"recipe {str(recipe)!r}: no such file, and no built-in recipe has that name"
-        f"{did_you_mean(str(recipe), names)}; built-in: {', '.join(names)}"
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Load a YAML file with what it extends beneath it."""
-    document = _load_yaml(path)
-    parents = document.pop("extends", [])
-    merged: dict[str, Any] = {}
-    for parent in [parents] if isinstance(parents, str) else parents:
-        file = path.parent / parent
-        if not file.is_file():
-            raise RecipeError(
-                f"extends = {parent!r} in {path}: no such file; paths are relative to the recipe"
-            )
-        merged = _deep_merge(merged, _read(file))
-    if "loss_defaults" in document:
-        document["loss_defaults"] = str(path.parent / document["loss_defaults"])
-    return _deep_merge(merged, document)
-
-
-def _load_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        raise RecipeError(f"{path}{line}: is not YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(document, dict):
-        raise RecipeError(f"{path}: must be a mapping of keys to values, found {type(document).__name__}")
-    return document
-
-
-def _deep_merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(lower)
-    for key, value in upper.items():
-        replaces = key in ("matrix", "loss") or not isinstance(value, dict)
-        merged[key] = value if replaces else _deep_merge(_mapping(merged.get(key)), value)
-    return merged
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -212,20 +156,26 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return stated
 
 
-def _points(document: dict[str, Any], stated: dict[str, Any], origin: str) -> tuple[list[Point], list[str]]:
+def _points(
+    document: dict[str, Any], stated: dict[str, Any], origin: str, origins: Mapping[str, str]
+) -> tuple[list[Point], list[str]]:
     """Expand the matrix and the controls of a document into points, weakest layer first."""
     axes = _axes(document, stated)
     plain = {key: value for key, value in document.items() if key not in FILE_KEYS}
     single = {key: value for key, value in stated.items() if key not in axes and key != "loss.name"}
     points: list[Point] = []
     notes: list[str] = []
-    for chosen in [*_product(axes), *_control_points(document, axes, origin)]:
+    ours = {"loss" if key == "loss.name" else key for key in stated}
+    for chosen in [*_product(axes, ours), *_control_points(document, axes, origin, ours)]:
         point = Point()
         loss = chosen.get("loss", plain.get("loss"))
         notes += _merge_defaults(point, document.get("loss_defaults"), loss)
         point.merge({key: value for key, value in plain.items() if key != "loss"}, origin)
-        point.merge({**chosen, "loss": loss}, origin)
+        point.origins |= {key: origins[key] for key in point.origins if key in origins}
         is_control = bool(chosen.get("control"))
+        varied = {**chosen, "loss": loss}
+        point.merge({k: v for k, v in varied.items() if is_control or k not in ours}, origin)
+        point.merge({k: v for k, v in varied.items() if not is_control and k in ours}, COMMAND_LINE)
         point.merge({k: v for k, v in single.items() if _applies(k, point, is_control)}, COMMAND_LINE)
         points.append(point)
     return points, notes
@@ -234,10 +184,18 @@ def _points(document: dict[str, Any], stated: dict[str, Any], origin: str) -> tu
 def _declare_family(document: dict[str, Any]) -> None:
     """Rank the losses of the file's own matrix, whatever the command line adds to them."""
     board = document.get("board", {})
-    losses = _mapping(document.get("matrix")).get("loss")
-    if isinstance(board, dict) and "family" not in board and isinstance(losses, list):
-        names = [loss.get("name") if isinstance(loss, dict) else loss for loss in losses]
-        document["board"] = {**board, "family": list(dict.fromkeys(names))}
+    matrix = mapping(document.get("matrix"))
+    points = [mapping(point).get("loss") for point in _list(matrix.get("points"))]
+    losses = [
+        loss.get("name") if isinstance(loss, dict) else loss for loss in _list(matrix.get("loss")) + points
+    ]
+    names = list(dict.fromkeys(name for name in losses if isinstance(name, str)))
+    if isinstance(board, dict) and "family" not in board and names:
+        document["board"] = {**board, "family": names}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _axes(document: dict[str, Any], stated: dict[str, Any]) -> dict[str, list[Any]]:
@@ -247,6 +205,8 @@ def _axes(document: dict[str, Any], stated: dict[str, Any]) -> dict[str, list[An
         isinstance(values, list) and values for values in matrix.values()
     ):
         raise RecipeError("matrix: must map each varied key to a list of values")
+    if not all(isinstance(point, dict) for point in matrix.get("points", [])):
+        raise RecipeError("matrix: each of its points must map keys to values")
     axes = dict(matrix)
     for key, value in stated.items():
         name = "loss" if key == "loss.name" else key
@@ -256,7 +216,7 @@ def _axes(document: dict[str, Any], stated: dict[str, Any]) -> dict[str, list[An
 
 
 def _control_points(
-    document: dict[str, Any], axes: dict[str, list[Any]], origin: str
+    document: dict[str, Any], axes: dict[str, list[Any]], origin: str, ours: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the points of the control rows: the matrix's axes but the loss, and what each control sets."""
     controls = document.get("controls") or {}
@@ -264,16 +224,17 @@ def _control_points(
         raise RecipeError(f"controls in {origin}: must map the name of each control row to its keys")
     shared = {key: values for key, values in axes.items() if key.partition(".")[0] not in ("loss", "points")}
     for label, keys in controls.items():
-        for chosen in _product(shared):
+        for chosen in _product(shared, ours):
             seed = _shifted(chosen.get("seed", document.get("seed", 0)), keys.get("seed"))
             yield {**chosen, "loss": "sft", **keys, "seed": seed, "label": label, "control": True}
 
 
-def _product(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    """Yield every combination; the values of the axis `points` are mappings of several keys each."""
+def _product(axes: dict[str, list[Any]], ours: set[str]) -> Iterator[dict[str, Any]]:
+    """Yield every combination; a point states several keys, and what the command line states wins over it."""
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
-        yield chosen | (chosen.pop("points", None) or {})
+        point = chosen.pop("points", {})
+        yield {**chosen, **point, **{key: chosen[key] for key in chosen if key in ours}}
 
 
 def _shifted(seed: Any, wanted: Any) -> Any:
@@ -286,7 +247,7 @@ def _shifted(seed: Any, wanted: Any) -> Any:
 def _merge_defaults(point: Point, folder: str | None, loss: Any) -> list[str]:
     """Lay the file of the loss's tuned defaults first; return a note where it has none."""
     name = loss.get("name") if isinstance(loss, dict) else loss
-    if folder is None or name not in LOSSES:
+    if folder is None or not isinstance(name, str) or name not in LOSSES:
         return []
     file = Path(folder) / f"{name}.yaml"
     notes = []
@@ -294,7 +255,7 @@ def _merge_defaults(point: Point, folder: str | None, loss: Any) -> list[str]:
         file = Path(folder) / "default.yaml"
         notes.append(f"{name}: no file in {folder}; it runs with its own defaults and those of {file.name}")
     if file.is_file():
-        values = _load_yaml(file)
+        values = load_yaml(file)
         unknown = [key for key in values if key not in _DEFAULT_FILE_KEYS]
         if unknown:
             raise RecipeError(
@@ -310,15 +271,19 @@ def _applies(key: str, point: Point, is_control: bool) -> bool:
     """Whether a stated key is meant for this point; a parameter only where a compared loss has it."""
     if not key.startswith("loss."):
         return True
-    name = point.values["loss"].get("name")
-    return not is_control and (name not in LOSSES or key.removeprefix("loss.") in LOSSES[name].model_fields)
+    name = mapping(point.values["loss"]).get("name")
+    return not is_control and (
+        not isinstance(name, str)
+        or name not in LOSSES
+        or key.removeprefix("loss.") in LOSSES[name].model_fields
+    )
 
 
 def _require_applied(stated: dict[str, Any], recipes: Sequence[Recipe | None], problems: list[str]) -> None:
     for key in stated:
         parameter = key.removeprefix("loss.")
         if key.startswith("loss.") and parameter != "name":
-            losses = sorted({r.loss["name"] for r in recipes if r is not None})
+            losses = sorted({r.loss["name"] for r in recipes if r is not None and not r.control})
             if losses and not any(parameter in LOSSES[name].model_fields for name in losses):
                 known = {field for name in losses for field in LOSSES[name].model_fields}
                 problems.append(

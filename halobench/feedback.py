@@ -154,7 +154,11 @@ class Feedback:
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """Digest and counts of the three tables."""
-        tables = [list(self.responses.values()), list(self.pairs), list(self.labels)]
+        tables = [
+            [self.responses[key] for key in sorted(self.responses)],
+            list(self.pairs),
+            list(self.labels),
+        ]
         counts = Counter(label.desirable for label in self.labels)
         return Fingerprint(
             sha256=digest(tables),
@@ -180,7 +184,7 @@ class EvaluationPrompt(NamedTuple):
         group_id: what clusters prompts that belong together.
         prompt: the turns.
         chosen: preferred answers, the baseline of win rates; the first is the pair's.
-        rejected: the other sides, as many.
+        rejected: other answers; the first belongs to the first chosen one.
     """
 
     prompt_id: str

@@ -127,7 +127,7 @@ def _generate_batch(
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        logits[:, banned] = -torch.inf
+        logits[:, [token for token in banned if token < logits.shape[-1]]] = -torch.inf
         tokens, entropy = _draw(logits.float(), keys[active], position, temperature)
         running = [not samples[row].ended for row in active.tolist()]
         for row, token, nats, runs in zip(
@@ -178,7 +178,8 @@ def gumbel(keys: Int[Tensor, " rows"], position: int, vocabulary: int) -> Float[
     state = _mix(keys + torch.full_like(keys, position + 1) * 0x1E3779B97F4A7C15)  # (N,)
     tokens = torch.arange(vocabulary, device=keys.device) * 0x3F58476D1CE4E5B9
     bits = _mix(state[:, None] + tokens)  # (N, V)
-    uniform = ((bits >> 40) & 0xFFFFFF).float().add_(0.5).mul_(2.0**-24)
+    # 23 bits and a half are exact in float32; rounding one more could reach 1, and the noise be infinite
+    uniform = ((bits >> 41) & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
     return uniform.log_().neg_().log_().neg_()
 
 

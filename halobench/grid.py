@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from halobench.recipe import Recipe
 from halobench.results.store import Store
-from halobench.run import StageKey, estimate_tokens, execute, is_done, make_stage, stages_of
+from halobench.run import estimate_tokens, execute, is_done
+from halobench.stages import StageKey, make_stage, stages_of
 from halobench.storage import home, sweep
 from halobench.worker import STOP, describe
 
@@ -190,7 +191,8 @@ class _Worker:
             text=True,
             env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
         )
-        threading.Thread(target=self._listen, args=(messages,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(messages,), daemon=True)
+        self._listener.start()
 
     def _listen(self, messages: queue.Queue[tuple[_Worker, str | None]]) -> None:
         for line in self.process.stdout or ():
@@ -203,6 +205,16 @@ class _Worker:
         with suppress(BrokenPipeError):  # it is gone; the end of its output tells
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
+
+    def wait(self) -> int:
+        """Wait for its end; return the exit code."""
+        code = self.process.wait()
+        self._listener.join()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        return code
 
 
 class _Here:
@@ -310,7 +322,7 @@ class _Workers:
         if "failed" in message:
             return f"{message['failed']} (log: {log})"
         lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if log.is_file() else []
-        code = worker.process.wait()
+        code = worker.wait()
         return "\n".join([f"its worker died (exit code {code}); log: {log}, which ends in", *lines])
 
     def close(self) -> None:
@@ -319,7 +331,8 @@ class _Workers:
             for worker in self._workers:
                 worker.send(STOP)
             for worker in self._workers:
-                worker.process.wait()
+                worker.wait()
         except KeyboardInterrupt:
             for worker in self._workers:
                 worker.process.kill()
+                worker.wait()

@@ -67,7 +67,7 @@ class Registry(Generic[T]):
         """
 
         def add(value: type[T]) -> type[T]:
-            origin = f"{inspect.getsourcefile(value)}:{inspect.getsourcelines(value)[1]}"
+            origin = _place(value)
             taken = self._owner(name, value.__module__)
             if taken is not None:
                 raise RecipeError(
@@ -121,9 +121,17 @@ class Registry(Generic[T]):
             if name in self._builtins:
                 importlib.import_module(self._builtins[name])
             elif name in self._entry_points():
-                self._entry_points()[name].load()
+                point = self._entry_points()[name]
+                try:
+                    point.load()
+                except RecipeError:
+                    raise
+                except Exception as error:
+                    raise RecipeError(
+                        f"{self.kind} {name!r} of the installed package {_distribution(point)} cannot be "
+                        f"imported from {point.value}: {type(error).__name__}: {error}; mend or uninstall it"
+                    ) from error
                 if name not in self._entries:
-                    point = self._entry_points()[name]
                     raise RecipeError(
                         f"the installed package {_distribution(point)} announces {self.kind} {name!r} but "
                         f"{point.value} does not register it; decorate the class with that name"
@@ -142,6 +150,12 @@ class Registry(Generic[T]):
         """Where the method registered under `name` is described."""
         return self._load(name).source
 
+    def forget(self, module: str) -> None:
+        """Drop what a module registered before its import failed."""
+        self._entries = {
+            name: entry for name, entry in self._entries.items() if entry.value.__module__ != module
+        }
+
     def is_loaded(self, name: str) -> bool:
         """Whether the class under `name` has been imported."""
         return name in self._entries
@@ -152,12 +166,20 @@ class Registry(Generic[T]):
 
     def summary(self, name: str) -> str:
         """First line of the docstring, read from the file of a built-in without importing it."""
-        if name in self._entries or name not in self._builtins:
+        if name not in self._builtins:
             return (inspect.getdoc(self[name]) or "").partition("\n")[0]
         spec = importlib.util.find_spec(self._builtins[name])
         if spec is None or spec.origin is None:
             return ""
         return (ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or "").partition("\n")[0]
+
+
+def _place(value: type) -> str:
+    """File and line of a class, or the module of one that was typed in."""
+    try:
+        return f"{inspect.getsourcefile(value)}:{inspect.getsourcelines(value)[1]}"
+    except (OSError, TypeError):
+        return f"{value.__module__}.{value.__qualname__}"
 
 
 def _distribution(point: EntryPoint) -> str:
@@ -210,6 +232,8 @@ def load_plugin(path: str | Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
+        for registry in (LOSSES, SOURCES, SCORERS):
+            registry.forget(name)
         if isinstance(error, RecipeError | KeyboardInterrupt):
             raise
         raise RecipeError(f"plug-in {path}: cannot be imported: {type(error).__name__}: {error}") from error

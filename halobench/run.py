@@ -1,70 +1,31 @@
-"""One recipe to one record: the shared stages, the alignment, the scorers, the facts."""
+"""One recipe to one record: the models, the scorers, the facts."""
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
 
-from halobench.errors import TrainingError
 from halobench.materials import Materials
-from halobench.models.load import new_model, save_model
 from halobench.recipe import Recipe
 from halobench.registry import SCORERS
 from halobench.results.record import BudgetFacts, DataFacts, RunRecord, ScoreRecord, provenance
 from halobench.results.store import RECORD, TIMING, Store
 from halobench.scoring.base import Contender, ScoringResult
-from halobench.storage import Artifacts, atomic_file, canonical_json, digest, file_digest, home, write_text
+from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of
+from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
 from halobench.training.data import alignment_plan, alignment_view
-from halobench.training.stage import CURVES, SUMMARY, Stage, train_stage
+from halobench.training.stage import CURVES, SUMMARY
 
-Report = Callable[[str, int, int], None]
 SAMPLES = "samples.parquet"
 _ESTIMATED_ROWS = 200
-
-
-class StageKey(NamedTuple):
-    """A stage that runs share.
-
-    Attributes:
-        stage: "base" or "sft".
-        name: of its artifact.
-    """
-
-    stage: Literal["base", "sft"]
-    name: str
-
-    @property
-    def path(self) -> Path:
-        """Folder of the stage's model, made or not."""
-        return Artifacts(home()).path("stages", f"{self.stage}-{self.name}")
-
-
-def stages_of(recipe: Recipe) -> list[StageKey]:
-    """The shared stages that a run needs, the earlier first."""
-    keys = []
-    if recipe.model.path is None:
-        keys.append(StageKey("base", digest(recipe.base_identity)[:16]))
-    if recipe.sft is not None and recipe.evaluate != "base":
-        keys.append(StageKey("sft", digest(recipe.reference_identity)[:16]))
-    return keys
-
-
-def policy_path(run_id: str) -> Path:
-    """Folder of an aligned policy, made or not."""
-    return Artifacts(home()).path("policies", run_id)
 
 
 def is_done(recipe: Recipe, store: Store) -> bool:
@@ -78,94 +39,6 @@ def is_done(recipe: Recipe, store: Store) -> bool:
     return all(
         store.has_scores(recipe.run_id, name, _config_id(name, materials)) for name in recipe.scoring.scorers
     )
-
-
-def make_stage(recipe: Recipe, key: StageKey, report: Report) -> Path:
-    """Make a shared stage unless it is there; return its model folder.
-
-    Raises:
-        TrainingError: its loss stopped being a number.
-    """
-
-    def build(folder: Path) -> None:
-        materials = Materials(recipe)
-        if key.stage == "base" and recipe.base is None:
-            model = new_model(recipe.model, materials.tokenizer, seed=recipe.base_seed)
-            save_model(folder, model, materials.tokenizer)
-            return
-        start = None if key.stage == "base" else base_folder(recipe, report)
-        _train(materials, key.stage, key.path.name, start, folder, report)
-        summary = json.loads((folder / SUMMARY).read_text())
-        if summary["status"] != "completed":
-            raise TrainingError(f"stage {key.stage}: {summary['reason']}; lower its learning rate")
-
-    return Artifacts(home()).get("stages", key.path.name, build)
-
-
-def base_folder(recipe: Recipe, report: Report) -> Path:
-    """Folder of the base model."""
-    if recipe.model.path is not None:
-        return Path(recipe.model.path)
-    return make_stage(recipe, stages_of(recipe)[0], report)
-
-
-def reference_folder(recipe: Recipe, report: Report) -> Path:
-    """Folder of the reference: the SFT model, or the base where there is no SFT stage."""
-    if recipe.sft is None:
-        return base_folder(recipe, report)
-    return make_stage(recipe, stages_of(recipe)[-1], report)
-
-
-def _policy_folder(recipe: Recipe, report: Report) -> Path:
-    """Folder of the model that the run is about, trained if need be."""
-    if recipe.evaluate == "base":
-        return base_folder(recipe, report)
-    reference = reference_folder(recipe, report)
-    if recipe.evaluate == "reference":
-        return reference
-
-    def build(folder: Path) -> None:
-        _train(Materials(recipe), "align", recipe.run_id, reference, folder, report)
-
-    return Artifacts(home()).get("policies", recipe.run_id, build)
-
-
-def _train(
-    materials: Materials, stage: Stage, name: str, start: Path | None, folder: Path, report: Report
-) -> None:
-    """Train a stage here, or in as many processes as the recipe has devices."""
-    devices = materials.recipe.execution.devices
-    if devices == 1:
-        train_stage(materials, stage, name, start, folder, report)
-        return
-    with TemporaryDirectory(dir=folder.parent, prefix=f".tmp-{os.getpid()}-job-") as scratch:
-        job = Path(scratch) / "job.json"
-        job.write_text(
-            canonical_json(
-                {
-                    "recipe": materials.recipe.model_dump(mode="json"),
-                    "stage": stage,
-                    "name": name,
-                    "start": None if start is None else str(start),
-                    "output": str(folder),
-                }
-            )
-        )
-        command = ["torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-        # stdin is the pipe of life: the ranks end when this process does
-        with subprocess.Popen(
-            [sys.executable, "-m", *command, "-m", "halobench.worker", "--train", str(job)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as ranks:
-            for line in ranks.stdout or ():
-                if line.startswith('{"progress"'):
-                    report(*json.loads(line)["progress"])
-            if ranks.wait() != 0:
-                raise TrainingError(
-                    f"training in {devices} processes ended with exit code {ranks.returncode}"
-                )
 
 
 def estimate_tokens(recipe: Recipe) -> float:
@@ -199,7 +72,7 @@ def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False
     """
     if force and recipe.evaluate == "aligned":
         shutil.rmtree(policy_path(recipe.run_id), ignore_errors=True)
-    policy = _policy_folder(recipe, report)
+    policy = policy_folder(recipe, report)
     reference = reference_folder(recipe, report) if recipe.evaluate == "aligned" else None
     materials = Materials(recipe)
     contender = Contender(materials, policy, reference, report)
@@ -233,7 +106,7 @@ def _write_scores(folder: Path, scorer: str, materials: Materials, result: Scori
     config = SCORERS[scorer]().config(materials)
     file = folder / "scores" / f"{scorer}-{digest(config)[:8]}.parquet"
     with atomic_file(file) as temporary:
-        result.rows.to_parquet(temporary, compression="zstd", index=False)
+        result.rows.to_parquet(temporary, compression="zstd", compression_level=15, index=False)
     facts = {
         "scorer": scorer,
         "config": config,

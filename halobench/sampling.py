@@ -11,8 +11,8 @@ from halobench.generation import Request, generate
 from halobench.materials import Materials
 from halobench.recipe import Recipe
 from halobench.results.record import RunRecord
-from halobench.run import policy_path, stages_of
 from halobench.scoring.base import Contender
+from halobench.stages import policy_path, stages_of
 from halobench.worlds.base import World
 
 

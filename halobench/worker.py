@@ -96,7 +96,8 @@ def _do(job: dict[str, Any], report: Any) -> str:
     from halobench.recipe import Recipe
     from halobench.registry import load_plugin
     from halobench.results.store import Store
-    from halobench.run import StageKey, execute, make_stage
+    from halobench.run import execute
+    from halobench.stages import StageKey, make_stage
 
     recipe = Recipe.model_validate(job["recipe"])
     for plugin in recipe.plugins:

@@ -39,7 +39,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Path:
     """A recipe of the built-in world that runs in seconds."""
-    from halobench.compose import recipes_folder
+    from halobench.recipe_file import recipes_folder
 
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY.format(base=recipes_folder() / "base" / "cafe.yaml"))

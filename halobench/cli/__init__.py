@@ -51,7 +51,12 @@ _EXAMPLES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 all well, 1 something failed, 2 usage or recipe error."""
     parser = make_parser()
-    parsed = parser.parse_args(arguments)
+    parsed, rest = parser.parse_known_args(arguments)
+    # argparse takes positional arguments in one run only; overrides may also follow an option
+    if rest and not ("overrides" in parsed and all("=" in part and part[0] != "-" for part in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.overrides += rest
     try:
         code: int = parsed.handler(parsed)
     except HalobenchError as error:

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from halobench.compose import builtin_recipes, compose
+from halobench.compose import compose
 from halobench.errors import ResultsError, UnknownNameError
+from halobench.recipe_file import builtin_recipes, recipes_folder
 from halobench.registry import LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
 from halobench.results.store import Store
 from halobench.worlds.base import World
@@ -37,13 +38,19 @@ def _rows(arguments: argparse.Namespace) -> list[dict[str, str]]:
         registry = registries[arguments.what]
         return [{"name": name, "summary": registry.summary(name)} for name in registry]
     if arguments.what == "recipes":
-        return [{"name": name, "summary": ""} for name in builtin_recipes()]
+        return [{"name": name, "summary": _first_comment(name)} for name in builtin_recipes()]
     rows = []
     for record in Store(arguments.results).records():
         headline = next((s for s in record.scores if s.metric in ("winrate", "accuracy")), None)
         score = "" if headline is None else f", {headline.task} {headline.metric} {headline.value:.3f}"
         rows.append({"name": record.run_id, "summary": f"{record.kind}, {record.status}{score}"})
     return rows
+
+
+def _first_comment(recipe: str) -> str:
+    """What the first line of a recipe says of it."""
+    line = (recipes_folder() / f"{recipe}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return line.removeprefix("#").strip() if line.startswith("#") else ""
 
 
 def show(arguments: argparse.Namespace) -> int:

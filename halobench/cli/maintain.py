@@ -90,7 +90,7 @@ def clean(arguments: argparse.Namespace) -> int:
     root = home()
     total = 0
     for folder in sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else []:
-        if (folder / "runs").is_dir():
+        if any(folder.rglob("run.json")):
             print(f"{'kept':>10}  {folder} (results)")
             continue
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

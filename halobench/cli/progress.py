@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -20,7 +21,8 @@ from rich.progress import (
 from rich.progress import Task as Bar
 from rich.text import Text
 
-from halobench.grid import Task, Watcher
+if TYPE_CHECKING:
+    from halobench.grid import Task, Watcher
 
 
 @contextmanager

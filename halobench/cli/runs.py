@@ -210,5 +210,6 @@ def _verdicts(folder: Path) -> dict[tuple[str, str, str, str], dict[str, Any]]:
     found = {}
     for board in build_boards(Store(folder)):
         for row in board.tables.contrasts.to_dict("records"):
-            found[f"{row['suite']}: {row['family']}", row["decode"], row["a"], row["b"]] = row
+            family = f"{row['suite']} {row['setting'][:6]}: {row['family']}"
+            found[family, row["decode"], row["a"], row["b"]] = row
     return found  # type: ignore[return-value]

@@ -25,36 +25,42 @@ def plan_steps(
 ) -> list[tuple[int, ...]]:
     """List, for each optimizer step, the units of the view that it is made of.
 
-    The order of the units is a permutation per epoch that depends on the seed and on their number only, so
-    that every loss meets the same pairs in the same steps. A step takes `batch_pairs` pairs with both their
-    sides: twice as many completions in unpaired views, once as many demonstrations.
+    The order of the units is a permutation per epoch that depends on the seed and on the number of base
+    units only, so that every loss meets the same pairs in the same steps. A step takes `batch_pairs` pairs
+    with both their sides: twice as many completions in unpaired views, once as many demonstrations. A unit
+    that only repeats earlier ones keeps its place in the step and adds nothing to it.
 
     Args:
-        view: what the loss is shown; units without examples are passed over.
+        view: what the loss is shown.
         match: what is equal over losses: passes over the units, completions consumed, or the number of steps.
         epochs: passes over the base selection; the other two are counted in them.
         batch_pairs: pairs per step.
         seed: of the order.
     """
     per_step = batch_pairs * (1 if view.paired or view.kind == "Demonstrations" else 2)
-    stream = (unit for unit in endless_order(len(view.units), seed) if view.units[unit])
+    stream = (unit for unit in endless_order(view.num_base_units, seed) if unit in view.units)
     match match:
         case "pairs":
-            num_units = math.ceil(epochs * sum(1 for unit in view.units if unit))
+            num_units = _ceil(epochs * len(view.units))
             sizes = [per_step] * (num_units // per_step)
             sizes += [num_units % per_step] if num_units % per_step else []
             return [tuple(itertools.islice(stream, size)) for size in sizes]
         case "steps":
-            base_pairs = len(view.units) * view.completions_per_unit / 2
-            num_steps = math.ceil(epochs * base_pairs / batch_pairs)
+            base_pairs = view.num_base_units * view.completions_per_unit / 2
+            num_steps = _ceil(epochs * base_pairs / batch_pairs)
             return [tuple(itertools.islice(stream, per_step)) for _ in range(num_steps)]
         case "examples":
             steps: list[tuple[int, ...]] = []
-            missing = epochs * len(view.units) * view.completions_per_unit
+            missing = _ceil(epochs * view.num_base_units * view.completions_per_unit)
             while missing > 0:
                 steps.append(tuple(itertools.islice(stream, per_step)))
                 missing -= sum(len(view.units[unit]) for unit in steps[-1])
             return steps
+
+
+def _ceil(count: float) -> int:
+    """Round up, but for what the float has too much: 1.1 epochs of 3,000 pairs are 3,300."""
+    return math.ceil(round(count, 6))
 
 
 def endless_order(num_units: int, seed: int) -> Iterator[int]:
@@ -174,8 +180,13 @@ def make_step(
         rank: whose share.
         num_ranks: how many there are.
     """
-    shares = [_pack(range(r, len(units), num_ranks), units, max_tokens) for r in range(num_ranks)]
-    parts = shares[rank] + [[]] * (max(len(share) for share in shares) - len(shares[rank]))
+    lengths = [
+        max((row.length for row in (*unit, *(mismatched[index] if mismatched else ()))), default=0)
+        for index, unit in enumerate(units)
+    ]
+    shares = [_pack(range(r, len(units), num_ranks), units, lengths, max_tokens) for r in range(num_ranks)]
+    num_parts = max(1, *(len(share) for share in shares))
+    parts = shares[rank] + [[]] * (num_parts - len(shares[rank]))
     return Step(
         microbatches=[
             Microbatch(
@@ -195,9 +206,10 @@ def make_step(
     )
 
 
-def _pack(chosen: Sequence[int], units: Sequence[Sequence[Row]], max_tokens: int) -> list[list[int]]:
+def _pack(
+    chosen: Sequence[int], units: Sequence[Sequence[Row]], lengths: Sequence[int], max_tokens: int
+) -> list[list[int]]:
     """Divide units into microbatches: the longest first, as many as fit the rectangle of the longest."""
-    lengths = {unit: max((row.length for row in units[unit]), default=0) for unit in chosen}
     parts: list[list[int]] = []
     rows = width = 0
     for unit in sorted(chosen, key=lambda unit: -lengths[unit]):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TRANSCRIPT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '\n\nAssistant: ' if message['role'] == 'assistant' else '\n\nHuman: ' }}{{ message['content'] }}"
-    "{% endfor %}{% if add_generation_prompt %}\n\nAssistant:{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
 )
 
 Tokens = tuple[int, ...]
@@ -66,6 +66,8 @@ class Encoder:
             num_prompt_tokens: tokens that its prompt takes of `max_length`.
         """
         ids = self._ids(self._lead + text)
+        while ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]  # some data sets write the end marker into the text
         room = self.max_length - num_prompt_tokens
         if len(ids) + 1 > room:
             self.truncated["completion"] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -29,13 +29,16 @@ class View:
 
     Attributes:
         kind: name of the batch type: "Pairs", "Binary", "Conditional" or "Demonstrations".
-        units: one entry per base pair (or per labelled response where there are no pairs), in the order of
-            the feedback; the examples of that unit, or none where the view leaves it out.
+        units: number of each base pair (or of each labelled response where there are no pairs) to its
+            examples. A unit that the view does not show is not there; one whose examples all stand in earlier
+            units is empty.
+        num_base_units: base pairs, or labelled responses, of the feedback.
         paired: whether a unit is a pair, and not a single labelled response.
     """
 
     kind: str
-    units: tuple[tuple[Example, ...], ...]
+    units: Mapping[int, tuple[Example, ...]]
+    num_base_units: int
     paired: bool
 
     @property
@@ -46,7 +49,7 @@ class View:
     @property
     def examples(self) -> Iterator[Example]:
         """All examples, unit by unit."""
-        return (example for unit in self.units for example in unit)
+        return (example for unit in self.units.values() for example in unit)
 
 
 def make_view(
@@ -72,20 +75,23 @@ def make_view(
     Raises:
         DataError: the feedback has no pairs and the view needs them.
     """
-    units = _pair_units(feedback) if feedback.pairs else _label_units(feedback)
+    base = _pair_units(feedback) if feedback.pairs else _label_units(feedback)
     if kind == "Pairs" and not feedback.pairs:
         raise DataError(
             "this loss needs pairs, and the data are single answers with a label; use kto, csft or sft"
         )
+    shown = list(enumerate(base))
     if kind == "Demonstrations":
-        units = [tuple(example for example in unit if example.desirable) for unit in units]
-        if best is not None:
-            units = _replace_completions(units, best)
-    elif labels == "shuffled":
-        units = _shuffle_labels(units, random.Random(f"labels-{seed}"), in_pairs=kind == "Pairs")
+        kept = ((number, tuple(e for e in unit if e.desirable)) for number, unit in shown)
+        shown = [(number, unit) for number, unit in kept if unit]
+    numbers, units = [number for number, _ in shown], [unit for _, unit in shown]
+    if kind == "Demonstrations" and best is not None:
+        units = _replace_completions(units, best)
     if kind != "Pairs":
         units = _without_repeats(units)
-    return View(kind, tuple(units), bool(feedback.pairs))
+    if kind != "Demonstrations" and labels == "shuffled":
+        units = _shuffle_labels(units, random.Random(f"labels-{seed}"), in_pairs=kind == "Pairs")
+    return View(kind, dict(zip(numbers, units, strict=True)), len(base), bool(feedback.pairs))
 
 
 def _pair_units(feedback: Feedback) -> list[tuple[Example, ...]]:

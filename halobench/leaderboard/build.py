@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import filecmp
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import matplotlib
 import pandas as pd
 
 from halobench.leaderboard.contrasts import compare
-from halobench.leaderboard.cube import load_settings
-from halobench.leaderboard.figures import make_plots
+from halobench.leaderboard.cube import Setting, load_settings
+from halobench.leaderboard.figures import STYLE, make_plots
 from halobench.leaderboard.page import render_page
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
 from halobench.results.store import Store
 from halobench.storage import atomic_folder
-
-NOT_COMPARED = ("cost.csv",)
 
 
 def build_boards(store: Store) -> list[BuiltBoard]:
@@ -26,9 +26,15 @@ def build_boards(store: Store) -> list[BuiltBoard]:
     boards = []
     for setting in load_settings(store):
         tables = make_tables(setting, compare(setting))
-        stem = f"{setting.suite.replace('/', '-')}-{setting.setting_id[:6]}"
-        boards.append(BuiltBoard(setting, tables, [], stem))
-    return boards
+        boards.append(BuiltBoard(setting, tables, [], ""))
+    suites = Counter(board.setting.suite for board in boards)
+    return [board._replace(stem=_stem(board.setting, suites)) for board in boards]
+
+
+def _stem(setting: Setting, suites: Counter[str]) -> str:
+    """Beginning of a board's file names: its suite, with its setting where the suite has several."""
+    name = setting.suite.replace("/", "-")
+    return name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}"
 
 
 def build(results: Path, target: Path) -> list[BuiltBoard]:
@@ -50,7 +56,8 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
         for board in boards:
             for plot in board.plots:
                 stem = f"{board.stem}-{plot.name}"
-                plot.figure.savefig(figures / f"{stem}.svg", metadata={"Date": None}, bbox_inches="tight")
+                with matplotlib.rc_context(STYLE):
+                    plot.figure.savefig(figures / f"{stem}.svg", metadata={"Date": None}, bbox_inches="tight")
                 _write_csv(figures / f"{stem}.csv", [plot.table])
         version = store.data_version()
         (folder / "README.md").write_text(render_markdown(boards, version), encoding="utf-8", newline="\n")
@@ -73,5 +80,6 @@ def stale_files(results: Path, target: Path) -> list[str]:
 
 
 def _write_csv(path: Path, frames: Sequence[pd.DataFrame]) -> None:
-    frame = pd.concat([frame for frame in frames if not frame.empty] or [pd.DataFrame()], ignore_index=True)
+    filled = [frame for frame in frames if not frame.empty] or list(frames[:1]) or [pd.DataFrame()]
+    frame = pd.concat(filled, ignore_index=True)
     rounded(frame).to_csv(path, index=False, lineterminator="\n")

@@ -11,11 +11,12 @@ import pandas as pd
 from halobench.leaderboard.cube import BoardRow, Setting
 from halobench.leaderboard.stats import MIN_SEEDS, Adjusted, Estimate, anova, holm, rank_intervals, verdict
 
-# (control, compared with, whether the two must separate): the gate that says the machinery is right.
+# (control, compared with, what must come out): the gate that says the machinery is right. Meaningless labels
+# must not help; that they hurt is no fault of it, because training on noise moves a policy too.
 CONTROLS = (
-    ("oracle_sft", "sft", True),
-    ("sft_again", "sft", False),
-    ("random_label", "reference", False),
+    ("oracle_sft", "sft", "better"),
+    ("sft_again", "sft", "not separated"),
+    ("random_label", "reference", "not better"),
 )
 PRIMARY_DECODE = "T=1"
 SECOND_DECODE = "T*"
@@ -109,7 +110,8 @@ def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str)
     if tables[0] is None or tables[1] is None:
         return None
     depth = min(len(table) for table in tables if table is not None)
-    if depth < 2 or tables[0].shape[1] != tables[1].shape[1]:
+    prompts = [setting.prompt_ids(row, scorer, decode, metric) for row in (first, second)]
+    if depth < 2 or prompts[0] != prompts[1]:
         return None
     return anova(np.asarray(tables[0][:depth] - tables[1][:depth]))
 
@@ -172,14 +174,18 @@ def robust(comparisons: list[Comparison], comparison: Comparison) -> bool | None
     return None if len(same) < 2 else all(mean > 0 for mean in same) or all(mean < 0 for mean in same)
 
 
-def gate(comparisons: list[Comparison]) -> list[tuple[Comparison, bool]]:
-    """The control comparisons at the primary decode, each with whether it came out as it must."""
-    must = {(name, other): separates for name, other, separates in CONTROLS}
-    return [
-        (c, c.adjusted.separated == must[c.first, c.second])
-        for c in comparisons
-        if c.family == "controls" and c.decode != SECOND_DECODE
-    ]
+def gate(comparisons: list[Comparison]) -> list[tuple[Comparison, str, bool]]:
+    """The control comparisons at the primary decode: each with what must come out, and whether it did."""
+    must = {(name, other): outcome for name, other, outcome in CONTROLS}
+    found = []
+    for comparison in comparisons:
+        if comparison.family == "controls" and comparison.decode != SECOND_DECODE:
+            outcome = must[comparison.first, comparison.second]
+            separated = comparison.adjusted.separated
+            is_better = separated and comparison.estimate.mean > 0
+            came_out = {"better": is_better, "not separated": not separated, "not better": not is_better}
+            found.append((comparison, outcome, came_out[outcome]))
+    return found
 
 
 def contrast_table(setting: Setting, comparisons: list[Comparison]) -> pd.DataFrame:

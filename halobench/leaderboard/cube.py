@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from halobench.recipe import Board
 from halobench.results.record import RunRecord
 from halobench.results.store import ScoreFile, Store, SuitePoint
+from halobench.sections import Board
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,14 @@ class Setting:
             if column is None:
                 return None
             columns.append(column)
-        if not columns or any(len(column) != len(columns[0]) for column in columns):
+        if not columns or any(set(column.index) != set(columns[0].index) for column in columns):
             return None
         return np.stack([column.sort_index().to_numpy(float) for column in columns])
+
+    def prompt_ids(self, row: BoardRow, scorer: str, decode: str, metric: str) -> list[str]:
+        """Names of the prompts of `table`."""
+        column = self.prompts(row.any_record.run_id, scorer, decode, metric)
+        return [] if column is None else sorted(column.index)
 
     def scores(self, row: BoardRow, scorer: str, task: str, metric: str) -> list[float]:
         """A row's aggregates, one per completed seed that has it."""
@@ -157,16 +162,29 @@ def load_settings(store: Store) -> list[Setting]:
 
 def _rows(store: Store, points: list[SuitePoint]) -> tuple[BoardRow, ...]:
     methods: dict[tuple[str, str], list[SuitePoint]] = {}
-    for point in sorted(points, key=lambda point: point.seed):
+    for point in sorted(points, key=lambda point: (point.seed, point.run_id)):
         methods.setdefault((point.label, point.method_id), []).append(point)
     found = []
     for (label, _), members in methods.items():
-        records = {p.seed: store.record(p.run_id) for p in members if store.has_run(p.run_id)}
-        records = {seed: record for seed, record in records.items() if record.kind == "run"}
-        if records:
-            missing = tuple(point.seed for point in members if point.seed not in records)
-            found.append(BoardRow(label, label, members[0].control, records, missing))
+        for same_base in _apart_by_base(members, store):
+            records = {p.seed: store.record(p.run_id) for p in same_base if store.has_run(p.run_id)}
+            records = {seed: record for seed, record in records.items() if record.kind == "run"}
+            if records:
+                missing = tuple(point.seed for point in same_base if point.seed not in records)
+                found.append(BoardRow(label, label, members[0].control, records, missing))
     return _named_apart(found)
+
+
+def _apart_by_base(members: list[SuitePoint], store: Store) -> list[list[SuitePoint]]:
+    """The points of a method; where a seed was run on several base models, one list per base model."""
+    if len({point.seed for point in members}) == len(members):
+        return [members]
+    bases: dict[int | None, list[SuitePoint]] = {}
+    for point in members:
+        known = store.has_run(point.run_id)
+        base = store.record(point.run_id).recipe["base_seed"] if known else None
+        bases.setdefault(base, []).append(point)
+    return list(bases.values())
 
 
 def _named_apart(rows: list[BoardRow]) -> tuple[BoardRow, ...]:
@@ -190,4 +208,5 @@ def _facts(row: BoardRow) -> dict[str, object]:
     flat: dict[str, object] = {key: value for key, value in recipe["loss"].items() if key != "name"}
     flat |= {f"optim.{key}": value for key, value in recipe["optim"].items()}
     flat["budget"] = f"{recipe['budget']['multiple']:g}x"
+    flat["base"] = recipe["base_seed"]
     return flat | {key: recipe["data"][key] for key in ("labels", "demonstrations")}

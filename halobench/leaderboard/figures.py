@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 
 from halobench.leaderboard.contrasts import decodes
 from halobench.leaderboard.cube import Setting
-from halobench.leaderboard.tables import COLUMNS, Tables, primary_key
+from halobench.leaderboard.tables import Tables, primary_column, primary_key
 
+# Needed when a figure is drawn and when it is saved: without the salt every saved SVG is another.
+STYLE = {"svg.hashsalt": "halobench", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
 _GREY = "#767676"
 _MARGIN = "#e8eef4"
 # Fixed by name, so that a colour means the same on every board; the marker tells them apart without colour.
@@ -52,8 +54,7 @@ class Plot(NamedTuple):
 def make_plots(setting: Setting, tables: Tables) -> list[Plot]:
     """Draw every figure of a board."""
     makers: list[Callable[[Setting, Tables], Plot | None]] = [score_plot, difference_plot, component_plot]
-    style = {"svg.hashsalt": "halobench", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
-    with matplotlib.rc_context(style), sns.axes_style("whitegrid", {"axes.edgecolor": "#888888"}):
+    with matplotlib.rc_context(STYLE), sns.axes_style("whitegrid", {"axes.edgecolor": "#888888"}):
         plots = [make(setting, tables) for make in makers]
     return [plot for plot in plots if plot is not None]
 
@@ -120,7 +121,7 @@ def score_plot(setting: Setting, tables: Tables) -> Plot | None:
 
 
 def _draw_seeds(axes: Axes, setting: Setting, key: str, names: list[str]) -> None:
-    column = next(c for c in COLUMNS if c.key == key)
+    column = primary_column(setting)
     points = []
     for name in names:
         row = setting.row(name)
@@ -209,6 +210,8 @@ def component_plot(setting: Setting, tables: Tables) -> Plot | None:
         return None
     table = tables.rows[["row", *present]].dropna().set_index("row")
     change = (table - table.loc["reference"]).drop(index=["reference"])
+    if change.empty:
+        return None
     figure = Figure(figsize=(7.5, 1.2 + 0.36 * len(change)), layout="constrained")
     axes = figure.subplots()
     limit = float(np.abs(change.to_numpy()).max()) or 1.0
@@ -242,7 +245,7 @@ def _canvas(num_rows: int) -> tuple[Figure, Axes]:
 
 
 def _label_rows(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_ylabel("")
     axes.grid(visible=False, axis="y")

@@ -86,8 +86,9 @@ def anova(values: Float[np.ndarray, "seeds prompts"]) -> Estimate:
     if num_seeds < 2 or num_prompts < 2 or not np.isfinite(values).all():
         raise ValueError(f"needs a complete table of at least 2 x 2, got {num_seeds} x {num_prompts}")
     mean = float(values.mean())
+    values = values - values[0, 0]  # what does not vary must come out as exactly zero
     seed_means, prompt_means = values.mean(1), values.mean(0)
-    residual = values - seed_means[:, None] - prompt_means + mean
+    residual = values - seed_means[:, None] - prompt_means + float(values.mean())
     ms_seed = num_prompts * float(seed_means.var(ddof=1))
     ms_prompt = num_seeds * float(prompt_means.var(ddof=1))
     df_residual = (num_seeds - 1) * (num_prompts - 1)

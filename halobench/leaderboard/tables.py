@@ -118,11 +118,15 @@ def make_tables(setting: Setting, comparisons: list[Comparison]) -> Tables:
 
 def primary_key(setting: Setting) -> str:
     """Column of the primary metric at the primary decode."""
+    return primary_column(setting).key
+
+
+def primary_column(setting: Setting) -> Column:
+    """The primary metric at the primary decode."""
     scorer, metric = setting.board.metric.split("/")
     decode = decodes(setting)[0]
-    return next(
-        (c.key for c in COLUMNS if (c.scorer, c.decode, c.metric) == (scorer, decode, metric)), metric
-    )
+    own = Column(metric, scorer, decode, metric)
+    return next((c for c in COLUMNS if (c.scorer, c.decode, c.metric) == own[1:]), own)
 
 
 def _row_record(setting: Setting, row: BoardRow, rank: tuple[int, int] | None) -> dict[str, Any]:
@@ -140,7 +144,7 @@ def _row_record(setting: Setting, row: BoardRow, rank: tuple[int, int] | None) -
         "seeds_missing": len(row.missing),
         "seeds_diverged": len(row.records) - len(row.completed),
     }
-    for column in COLUMNS:
+    for column in dict.fromkeys([*COLUMNS, primary_column(setting)]):
         table = setting.table(row, column.scorer, column.decode, column.metric)
         record |= _interval(column.key, table)
     for key, scorer, task, metric in WHOLE:
@@ -165,7 +169,7 @@ def _interval(key: str, table: Float[np.ndarray, "seeds prompts"] | None) -> dic
 def _seed_facts(setting: Setting, row: BoardRow) -> dict[str, Any]:
     """Spread over seeds, collapses, and what the alignment spent."""
     facts: dict[str, Any] = {}
-    column = next(c for c in COLUMNS if c.key == primary_key(setting))
+    column = primary_column(setting)
     table = setting.table(row, column.scorer, column.decode, column.metric)
     if table is not None and len(table) > 1:
         facts["seed_sd"] = float(table.mean(1).std(ddof=1))
@@ -239,10 +243,12 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
     if family:
         tied = sum(not c.adjusted.separated for c in family)
         powers = [c.estimate.detectable for c in family if c.estimate.stderr > 0]
-        notes.append(
-            f"{tied} of {len(family)} pairs of losses are not separable. Unadjusted, a pair is found with a "
-            f"power of 80% from a difference of {min(powers):.3f} to {max(powers):.3f} on, by pair."
-        )
+        notes.append(f"{tied} of {len(family)} pairs of losses are not separable.")
+        if powers:
+            notes[-1] += (
+                f" Unadjusted, a pair is found with a power of 80% from a difference of {min(powers):.3f} to "
+                f"{max(powers):.3f} on, by pair."
+            )
     trials = {
         (row.any_record.recipe["tuning"]["trials"], row.any_record.recipe["tuning"]["seeds"])
         for row in setting.rows
@@ -280,12 +286,12 @@ def _conditions(setting: Setting) -> list[str]:
 
 def _gate_notes(comparisons: list[Comparison]) -> list[str]:
     notes = []
-    for comparison, passes in gate(comparisons):
-        outcome = "separates" if comparison.adjusted.separated else "does not separate"
+    for comparison, must, passes in gate(comparisons):
+        found = "not separated" if not comparison.adjusted.separated else "separated"
         notes.append(
-            f"Control {'passed' if passes else 'FAILED'}: {comparison.first} {outcome} from "
-            f"{comparison.second} ({comparison.estimate.mean:+.3f} "
-            f"[{comparison.adjusted.low:+.3f}, {comparison.adjusted.high:+.3f}])."
+            f"Control {'passed' if passes else 'FAILED'}: {comparison.first} must be {must} against "
+            f"{comparison.second}; it is {found}, {comparison.estimate.mean:+.3f} "
+            f"[{comparison.adjusted.low:+.3f}, {comparison.adjusted.high:+.3f}]."
         )
     return notes
 

@@ -54,7 +54,7 @@ def markdown_table(board: BuiltBoard) -> list[str]:
     """Lines of the board's table."""
     headers, rows = display_table(board)
     lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from halobench.check import tokenizer_file
-from halobench.recipe import Model
+from halobench.sections import Model
 
 if TYPE_CHECKING:
     from halobench.worlds.base import World
@@ -106,9 +106,7 @@ def add_control_tokens(
     unknown = [token for token in tokens if token not in tokenizer.get_vocab()]
     if not unknown:
         return
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": unknown}, replace_additional_special_tokens=False
-    )
+    tokenizer.add_special_tokens({"extra_special_tokens": unknown}, replace_extra_special_tokens=False)
     num_known = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) <= num_known:
         return  # the embedding matrix has rows to spare

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from halobench.errors import ResultsError
 from halobench.feedback import PromptSet
-from halobench.recipe import Board, Recipe
+from halobench.recipe import Recipe
 from halobench.results.record import RunRecord, ScoreRecord
+from halobench.sections import Board
 from halobench.storage import atomic_file, atomic_folder, canonical_json, digest, file_digest, write_text
 
 RECORD = "run.json"
@@ -62,6 +63,14 @@ class ScoreFile(NamedTuple):
 
 class _AlreadyThere(Exception):
     """Leaves a folder unwritten."""
+
+
+def _unreadable(file: Path, error: Exception) -> ResultsError:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        return ResultsError(f"{file}: {key}: {problem['msg']}; was it written by another version?")
+    return ResultsError(f"{file}: {type(error).__name__}: {error}; is the file whole?")
 
 
 class Store:
@@ -118,7 +127,11 @@ class Store:
         found = []
         for file in sorted((self.run_path(run_id) / "scores").glob("[!.]*.json")):
             scorer, config_id = file.stem.rsplit("-", 1)
-            scores = tuple(ScoreRecord.model_validate(row) for row in json.loads(file.read_text())["scores"])
+            try:
+                rows = json.loads(file.read_text())["scores"]
+                scores = tuple(ScoreRecord.model_validate(row) for row in rows)
+            except (ValueError, KeyError) as error:
+                raise _unreadable(file, error) from None
             found.append(ScoreFile(scorer, config_id, scores, file.with_suffix(".parquet")))
         return found
 
@@ -173,8 +186,13 @@ class Store:
 
     def suites(self) -> list[SuiteFile]:
         """All notes of all suites, by name."""
-        files = sorted(self.root.glob("suites/*/[!.]*.json"))
-        return [SuiteFile.model_validate_json(file.read_text()) for file in files]
+        notes = []
+        for file in sorted(self.root.glob("suites/**/[!.]*.json")):
+            try:
+                notes.append(SuiteFile.model_validate_json(file.read_text()))
+            except ValidationError as error:
+                raise _unreadable(file, error) from None
+        return notes
 
     def add_prompts(self, prompts: PromptSet) -> None:
         """Keep the prompts of an evaluation, once."""
@@ -195,7 +213,7 @@ class Store:
 
     def data_version(self) -> str:
         """Digest of everything that a board is made from; timings are not."""
-        files = [*self.root.glob("suites/*/[!.]*.json"), *self.root.glob(f"runs/[!.]*/{RECORD}")]
+        files = [*self.root.glob("suites/**/[!.]*.json"), *self.root.glob(f"runs/[!.]*/{RECORD}")]
         files += self.root.glob("runs/[!.]*/scores/[!.]*.json")
         return digest([[str(file.relative_to(self.root)), file_digest(file)] for file in sorted(files)])[:12]
 
@@ -216,4 +234,5 @@ class Store:
             for file in self.score_files(record.run_id)
             for score in file.scores
         ]
-        return pd.DataFrame(rows)
+        columns = ["run_id", "loss", "seed", "status", "kind", "setting_id", "method_id"]
+        return pd.DataFrame(rows, columns=[*columns, *ScoreRecord.model_fields])

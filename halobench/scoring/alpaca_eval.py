@@ -14,8 +14,17 @@ from typing import Any, ClassVar
 from packaging import version
 
 from halobench.feedback import Prompt
+from halobench.materials import Materials
 from halobench.registry import SCORERS
-from halobench.scoring.base import Contender, Score, Scorer, ScoringResult, first_pair, make_rows
+from halobench.scoring.base import (
+    Contender,
+    Score,
+    Scorer,
+    ScoringResult,
+    first_pair,
+    make_rows,
+    sampling_config,
+)
 from halobench.storage import home
 
 _TIE = 1e-9
@@ -49,6 +58,10 @@ class AlpacaEvalScorer(Scorer):
     """
 
     needs_world: ClassVar[bool] = True
+
+    def config(self, materials: Materials) -> dict[str, Any]:
+        """What the numbers depend on beside the policy: the prompts, and how answers are sampled."""
+        return super().config(materials) | sampling_config(materials)
 
     def score(self, contender: Contender) -> ScoringResult:
         """Judge with alpaca_eval.evaluate."""

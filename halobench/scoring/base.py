@@ -161,6 +161,8 @@ class Contender:
             "temperature": temperature,
             "samples": scoring.samples_per_prompt,
             "max_new_tokens": scoring.max_new_tokens,
+            "max_prompt_length": self.recipe.data.max_prompt_length,
+            "precision": self.recipe.precision,
             "seed": self.recipe.seed,
         }
 
@@ -227,20 +229,23 @@ class Scorer(ABC):
 
     def config(self, materials: Materials) -> dict[str, Any]:
         """What the numbers depend on beside the policy; its digest names the score files."""
-        scoring = materials.recipe.scoring.model_dump(mode="json", exclude={"scorers"})
         return {
             "version": self.version,
             "prompts": materials.prompts.sha256,
-            "dev_prompts": materials.dev_prompts.sha256,
             "source": materials.source.content_id,
-            **scoring,
         }
+
+
+def sampling_config(materials: Materials) -> dict[str, Any]:
+    """How answers are sampled, for the configuration of scorers that sample."""
+    scoring = materials.recipe.scoring.model_dump(mode="json", exclude={"scorers", "num_prompts"})
+    return {"dev_prompts": materials.dev_prompts.sha256, **scoring}
 
 
 def make_rows(records: Sequence[tuple[str, str, int, str, float]]) -> pd.DataFrame:
     """Make the per-prompt table from (prompt_id, decode, rep, metric, value) records."""
-    frame = pd.DataFrame(list(records), columns=ROW_COLUMNS)
-    return frame.astype({"rep": "int16", "value": "float32"})
+    frame = pd.DataFrame(list(records), columns=ROW_COLUMNS).astype({"rep": "int16", "value": "float32"})
+    return frame.sort_values(["decode", "metric", "rep", "prompt_id"], ignore_index=True)  # packs best
 
 
 def summarise(rows: pd.DataFrame, directions: dict[str, bool | None], task: str | None = None) -> list[Score]:

@@ -122,19 +122,20 @@ class InMemoryLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         texts = []
         for request in requests:
             context, options = request.args
-            room = int(options.get("max_gen_toks", 64))
+            room = min(int(options.get("max_gen_toks", 64)), self._max_length // 2)
             prompt = self._prefixed(self.tok_encode(context))[-(self._max_length - room) :]
             [sample] = generate(
                 self._model,
                 [Request(context, 0, prompt)],
-                temperature=0,
+                temperature=0.0,
                 seed=0,
                 max_new_tokens=room,
                 eos=self.eot_token_id,
                 pad=int(self._tokenizer.pad_token_id),
             )
             text = self._tokenizer.decode(sample.tokens, skip_special_tokens=True)
-            for stop in options.get("until", []):
+            until = options.get("until", [])
+            for stop in [until] if isinstance(until, str) else until:
                 text = text.split(stop)[0] if stop else text
             texts.append(text)
         return texts

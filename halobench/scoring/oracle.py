@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from halobench.scoring.base import (
     ScoringResult,
     Text,
     make_rows,
+    sampling_config,
     summarise,
 )
 
@@ -58,6 +59,10 @@ class OracleScorer(Scorer):
     """
 
     needs_world: ClassVar[bool] = True
+
+    def config(self, materials: Materials) -> dict[str, Any]:
+        """What the numbers depend on beside the policy: the prompts, and how answers are sampled."""
+        return super().config(materials) | sampling_config(materials)
 
     def score(self, contender: Contender) -> ScoringResult:
         """Sample, judge, and measure the distance from the reference."""

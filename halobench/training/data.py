@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from halobench.losses.base import Loss
 from halobench.materials import Materials
 from halobench.models.reference import with_reference
 
-Units = list[tuple[Row, ...]]
+Units = Mapping[int, tuple[Row, ...]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class StageData:
     """Rows by unit, and which units make up each step.
 
     Attributes:
-        units: the rows of each unit.
+        units: number of each unit to its rows.
         mismatched: for each unit and row the same prompt with the completion of another; None without z0.
         plan: the units of each step.
         max_tokens: tokens of a microbatch, padding included.
@@ -53,7 +53,7 @@ def base_data(materials: Materials, encoder: Encoder) -> StageData:
     if stage is None:
         raise ValueError("the recipe has no base stage")
     documents = materials.world.documents(stage.num_documents, seed=recipe.base_seed)
-    units: Units = [(Row(*encoder.document(document.text), True),) for document in documents]
+    units = {i: (Row(*encoder.document(document.text), True),) for i, document in enumerate(documents)}
     order = endless_order(len(units), recipe.base_seed)
     plan = [tuple(itertools.islice(order, stage.batch_documents)) for _ in range(stage.steps)]
     return StageData(units, None, plan, recipe.execution.microbatch_tokens)
@@ -109,7 +109,7 @@ def alignment_data(
     units = _encode(view, encoder, materials.loss)
     mismatched = None
     if materials.loss.uses_z0:
-        rows = [row for unit in units for row in unit]
+        rows = [row for unit in units.values() for row in unit]
         partners = derange([example.response.prompt_id for example in view.examples], recipe.data_seed)
         swapped = [
             row._replace(completion=rows[other].completion) for row, other in zip(rows, partners, strict=True)
@@ -123,7 +123,9 @@ def alignment_data(
 
 
 def _encode(view: View, encoder: Encoder, loss: Loss | None) -> Units:
-    return [tuple(_row(example, encoder, loss) for example in unit) for unit in view.units]
+    return {
+        number: tuple(_row(example, encoder, loss) for example in unit) for number, unit in view.units.items()
+    }
 
 
 def _row(example: Example, encoder: Encoder, loss: Loss | None) -> Row:
@@ -144,7 +146,7 @@ def _score(units: Units, materials: Materials, reference: Path, report: Callable
     They are asked for in the order of their tokens and each once, so that losses that see the same
     completions in another order, or under other labels, share one artifact.
     """
-    rows = [row for unit in units for row in unit]
+    rows = [row for unit in units.values() for row in unit]
     distinct = sorted({row._replace(desirable=True) for row in rows})
     scored = with_reference(
         distinct, reference, materials.artifacts, precision=materials.recipe.precision, report=report
@@ -155,4 +157,4 @@ def _score(units: Units, materials: Materials, reference: Path, report: Callable
 
 def _regroup(rows: Sequence[Row], like: Units) -> Units:
     remaining = iter(rows)
-    return [tuple(itertools.islice(remaining, len(unit))) for unit in like]
+    return {number: tuple(itertools.islice(remaining, len(unit))) for number, unit in like.items()}

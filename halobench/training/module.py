@@ -14,7 +14,7 @@ from halobench.data.batches import Microbatch, Rows, Step
 from halobench.errors import DivergedError
 from halobench.losses.base import Batch, Binary, Conditional, Demonstrations, Logps, Loss, LossOutput, Pairs
 from halobench.models.logprobs import Scored, ScoredModel
-from halobench.recipe import Optim
+from halobench.sections import Optim
 from halobench.training.gate import check_start
 from halobench.training.strategies import shard
 
@@ -124,9 +124,10 @@ class AlignmentModule(L.LightningModule):
         return optim.lr * min(1.0, (step + 1) / max(warmup, 1), max(optim.final_fraction, left))
 
     def _denominator(self, step: Step) -> float:
+        """The global count that the step's sum is divided by; 1 where a step holds only repeats."""
         if self.loss.per == "token":
-            return step.num_scored_tokens
-        return step.num_completions / (2 if self.loss.view() is Pairs else 1)
+            return max(1, step.num_scored_tokens)
+        return max(1, step.num_completions / (2 if self.loss.view() is Pairs else 1))
 
     def _batch(
         self,
@@ -159,7 +160,7 @@ class AlignmentModule(L.LightningModule):
             return None
         parts = [self._mismatched_logps(microbatch) for microbatch in step.microbatches]
         total = torch.stack([part.log_ratio.sum() for part in parts if part is not None]).sum()
-        return (self._sum_over_ranks(total) / step.num_completions).clamp(min=0)
+        return (self._sum_over_ranks(total) / max(1, step.num_completions)).clamp(min=0)
 
     def _local_reference_point(self, microbatch: Microbatch) -> Float[Tensor, ""] | None:
         part = self._mismatched_logps(microbatch)

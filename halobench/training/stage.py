@@ -21,7 +21,8 @@ from halobench.losses.sft import SFT
 from halobench.materials import Materials
 from halobench.models.load import add_control_tokens, load_model, new_model, save_model
 from halobench.models.logprobs import ScoredModel, ValueHead
-from halobench.recipe import Optim, Recipe
+from halobench.recipe import Recipe
+from halobench.sections import Optim
 from halobench.storage import canonical_json, home
 from halobench.training.callbacks import Checkpoint, Progress
 from halobench.training.data import StageData, alignment_data, base_data, sft_data
@@ -183,8 +184,7 @@ def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts
     curves.to_parquet(output / CURVES, compression="zstd", index=False)
     planned = [unit for step in data.plan for unit in step]
     num_trained = sum(row.length for unit in planned for row in data.units[unit])
-    mismatched = data.mismatched or [()] * len(data.units)
-    num_extra = sum(row.length for unit in planned for row in mismatched[unit])
+    num_extra = sum(row.length for unit in planned for row in (data.mismatched or {}).get(unit, ()))
     num_parameters = sum(parameter.numel() for parameter in module.parameters())
     spent = {
         "steps": len(data.plan),

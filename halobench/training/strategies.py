@@ -7,7 +7,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from halobench.models.logprobs import ScoredModel
-from halobench.recipe import Execution
+from halobench.sections import Execution
 
 
 def make_strategy(execution: Execution) -> Strategy | str:

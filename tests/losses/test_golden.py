@@ -8,7 +8,8 @@ import halobench as hb
 # log-probabilities in nats of four pairs: policy and reference, chosen and rejected
 CHOSEN = ([-10, -20.5, -35, -8.25], [-11, -20, -38, -8], [5, 10, 20, 4])
 REJECTED = ([-15, -18, -50, -9.5], [-14, -19, -45, -9.75], [6, 9, 25, 5])
-# mean log ratio of the mismatched completions: policy [-60, -55, -70, -40], reference [-61, -54.5, -71.25, -40.5]
+# mean log ratio of the mismatched completions: policy [-60, -55, -70, -40],
+# reference [-61, -54.5, -71.25, -40.5]
 Z0 = (1 - 0.5 + 1.25 + 0.5) / 4
 
 
@@ -30,7 +31,8 @@ def binary():
     return hb.Binary(completion=logps(*both), desirable=desirable, z0=torch.tensor(Z0, dtype=torch.float64))
 
 
-# Values of TRL 1.10's and ContextualAI/HALOs' own code on these inputs; both agree to 1e-16 where they have the loss.
+# Values of TRL 1.10's and ContextualAI/HALOs' own code on these inputs; both agree to 1e-16 where they have
+# the loss.
 @pytest.mark.parametrize(
     ("loss", "batch", "expected"),
     [

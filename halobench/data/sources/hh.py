@@ -67,6 +67,8 @@ def parse_rows(rows: Iterable[Mapping[str, Any]], drops: Counter[str]) -> list[R
     """Parse rows of {"chosen", "rejected"}; what cannot be used is counted in `drops` by reason."""
     parsed = []
     for row in rows:
+        if not all(isinstance(row.get(key), str) for key in ("chosen", "rejected")):
+            raise DataError(f'a row has no text "chosen" or "rejected" (found keys: {", ".join(row)})')
         pair = _parse(row["chosen"], row["rejected"])
         if isinstance(pair, str):
             drops[pair] += 1

@@ -72,7 +72,10 @@ class JsonLines(FileSource):
 
         drops: Counter[str] = Counter()
         problems: list[str] = []
-        rows = {split: _read(file, drops, problems) for split, file in files.items()}
+        rows = {
+            split: _read(file, drops if split == "train" else Counter(), problems)
+            for split, file in files.items()
+        }
         if problems:
             more = len(problems) - _MOST_PROBLEMS
             raise DataError(
@@ -92,13 +95,21 @@ def _read(file: Path, drops: Counter[str], problems: list[str]) -> list[Row]:
     """Read one file; rows that say nothing are counted, rows that are wrong become problems."""
     rows: list[Row] = []
     kinds: dict[bool, int] = {}
-    lines = file.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")  # texts may hold the rarer line separators
+    except UnicodeDecodeError as error:
+        problems.append(f"{file}: is not UTF-8 ({error})")
+        return rows
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         place = f"{file}:{number}"
         try:
             record = json.loads(line)
+            json.dumps(record, ensure_ascii=False).encode()  # an escape can name half of a surrogate pair
+        except UnicodeEncodeError:
+            problems.append(f"{place}: holds half of a surrogate pair; write whole characters")
+            continue
         except ValueError as error:
             problems.append(f"{place}: is not JSON ({error})")
             continue
@@ -128,11 +139,10 @@ def _parse(record: dict[str, Any], place: str, problems: list[str]) -> Row | Non
     try:
         parsed = model.model_validate(record)
     except ValidationError as error:
-        for problem in error.errors():
-            key = str(problem["loc"][0])
+        for key in dict.fromkeys(str(problem["loc"][0]) for problem in error.errors()):
             expected = {"prompt": "a text or a list of turns", "group": "a text", **model.expected}.get(key)
             found = f"(found keys: {', '.join(record)})"
-            if problem["type"] == "missing":
+            if key not in record:
                 problems.append(f'{place}: "{key}" is missing; expected {expected} {found}')
             elif expected is None:
                 problems.append(f'{place}: "{key}" is not a key of such a row; drop it {found}')

@@ -69,6 +69,10 @@ def _board(board: BuiltBoard) -> dict[str, object]:
     }
 
 
+def _span(low: float, high: float) -> str:
+    return "n/a" if pd.isna(low) else f"{low:+.3f} to {high:+.3f}"
+
+
 def _contrast(row: pd.Series) -> list[str]:
     robust = {"True": "yes", "False": "no"}.get(str(row["robust"]), "")
     return [
@@ -76,8 +80,8 @@ def _contrast(row: pd.Series) -> list[str]:
         str(row["decode"]),
         f"{row['a']} - {row['b']}",
         f"{row['difference']:+.3f}",
-        f"{row['low']:+.3f} to {row['high']:+.3f}",
-        f"{row['adjusted_low']:+.3f} to {row['adjusted_high']:+.3f}",
+        _span(row["low"], row["high"]),
+        _span(row["adjusted_low"], row["adjusted_high"]),
         f"{row['p_holm']:.2g}",
         str(row["verdict"]),
         robust,

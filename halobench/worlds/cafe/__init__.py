@@ -97,7 +97,7 @@ class Cafe(World):
         )
 
     def documents(self, num_documents: int, *, seed: int) -> list[Document]:
-        """Draw a corpus: half dialogues of the staff, half documents of the three skills, train side only."""
+        """Draw a corpus: dialogues of the staff and documents of the three skills, train side only."""
         stream = random.Random(f"cafe-{self.world_seed}-documents-{seed}")
         corpus = []
         for skill in stream.choices(list(_SKILL_SHARES), list(_SKILL_SHARES.values()), k=num_documents):

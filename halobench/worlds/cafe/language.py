@@ -140,7 +140,10 @@ def parse_request(text: str) -> Request | None:
     if greeting is None or not text.endswith(" ."):
         return None
     head, *clauses = text[len(greeting) + 1 : -2].split(" , ")
-    temperature, kind = head.split() if " " in head else (None, head)
+    *rest, kind = head.split(" ")
+    temperature = rest[0] if rest else None
+    if len(rest) > 1 or kind not in KINDS or temperature not in (None, *TEMPERATURES):
+        return None
     wishes: dict[str, bool] = {}
     cap = None
     people = 1
@@ -156,6 +159,8 @@ def parse_request(text: str) -> Request | None:
                 people = NUMBERS[number]
             case _:
                 return None
+    if cap not in CAPS or people not in PARTY_SIZES:
+        return None
     constraint = Constraint(kind, temperature, tuple(wishes.get(a) for a in ATTRIBUTES), cap)
     request = Request(constraint, people, greeting)
     return request if request.text == text else None  # every other spelling is not of this language

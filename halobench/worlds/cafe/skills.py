@@ -9,7 +9,7 @@ from halobench.worlds.base import Document, Probe
 from halobench.worlds.cafe.language import Constraint, Split, draw_request, split_of
 from halobench.worlds.cafe.menu import ATTRIBUTES, KINDS, MAX_PRICE, TEMPERATURES, Item, Menu
 
-NUM_PROBES = {"sort": 240, "pick": 400, "facts": 240}
+NUM_PROBES = {"sort": 240, "pick": 400, "facts": 288}
 _NUM_WRONG = 3
 
 

@@ -1,0 +1,141 @@
+"""The models of a run - base, SFT, aligned - each made once, in this process or in several."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple
+
+from halobench.errors import TrainingError
+from halobench.materials import Materials
+from halobench.models.load import new_model, save_model
+from halobench.recipe import Recipe
+from halobench.storage import Artifacts, canonical_json, digest, home
+from halobench.training.stage import SUMMARY, Stage, train_stage
+
+Report = Callable[[str, int, int], None]
+
+
+class StageKey(NamedTuple):
+    """A stage that runs share.
+
+    Attributes:
+        stage: "base" or "sft".
+        name: of its artifact.
+    """
+
+    stage: Literal["base", "sft"]
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Folder of the stage's model, made or not."""
+        return Artifacts(home()).path("stages", f"{self.stage}-{self.name}")
+
+
+def stages_of(recipe: Recipe) -> list[StageKey]:
+    """The shared stages that a run needs, the earlier first."""
+    keys = []
+    if recipe.model.path is None:
+        keys.append(StageKey("base", digest(recipe.base_identity)[:16]))
+    if recipe.sft is not None and recipe.evaluate != "base":
+        keys.append(StageKey("sft", digest(recipe.reference_identity)[:16]))
+    return keys
+
+
+def policy_path(run_id: str) -> Path:
+    """Folder of an aligned policy, made or not."""
+    return Artifacts(home()).path("policies", run_id)
+
+
+def make_stage(recipe: Recipe, key: StageKey, report: Report) -> Path:
+    """Make a shared stage unless it is there; return its model folder.
+
+    Raises:
+        TrainingError: its loss stopped being a number.
+    """
+
+    def build(folder: Path) -> None:
+        materials = Materials(recipe)
+        if key.stage == "base" and recipe.base is None:
+            model = new_model(recipe.model, materials.tokenizer, seed=recipe.base_seed)
+            save_model(folder, model, materials.tokenizer)
+            return
+        start = None if key.stage == "base" else base_folder(recipe, report)
+        _train(materials, key.stage, key.path.name, start, folder, report)
+        summary = json.loads((folder / SUMMARY).read_text())
+        if summary["status"] != "completed":
+            raise TrainingError(f"stage {key.stage}: {summary['reason']}; lower its learning rate")
+
+    return Artifacts(home()).get("stages", key.path.name, build)
+
+
+def base_folder(recipe: Recipe, report: Report) -> Path:
+    """Folder of the base model."""
+    if recipe.model.path is not None:
+        return Path(recipe.model.path)
+    return make_stage(recipe, stages_of(recipe)[0], report)
+
+
+def reference_folder(recipe: Recipe, report: Report) -> Path:
+    """Folder of the reference: the SFT model, or the base where there is no SFT stage."""
+    if recipe.sft is None:
+        return base_folder(recipe, report)
+    return make_stage(recipe, stages_of(recipe)[-1], report)
+
+
+def policy_folder(recipe: Recipe, report: Report) -> Path:
+    """Folder of the model that the run is about, trained if need be."""
+    if recipe.evaluate == "base":
+        return base_folder(recipe, report)
+    reference = reference_folder(recipe, report)
+    if recipe.evaluate == "reference":
+        return reference
+
+    def build(folder: Path) -> None:
+        _train(Materials(recipe), "align", recipe.run_id, reference, folder, report)
+
+    return Artifacts(home()).get("policies", recipe.run_id, build)
+
+
+def _train(
+    materials: Materials, stage: Stage, name: str, start: Path | None, folder: Path, report: Report
+) -> None:
+    """Train a stage here, or in as many processes as the recipe has devices."""
+    devices = materials.recipe.execution.devices
+    if devices == 1:
+        train_stage(materials, stage, name, start, folder, report)
+        return
+    with TemporaryDirectory(dir=folder.parent, prefix=f".tmp-{os.getpid()}-job-") as scratch:
+        job = Path(scratch) / "job.json"
+        job.write_text(
+            canonical_json(
+                {
+                    "recipe": materials.recipe.model_dump(mode="json"),
+                    "stage": stage,
+                    "name": name,
+                    "start": None if start is None else str(start),
+                    "output": str(folder),
+                }
+            )
+        )
+        command = ["torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+        # stdin is the pipe of life: the ranks end when this process does
+        with subprocess.Popen(
+            [sys.executable, "-m", *command, "-m", "halobench.worker", "--train", str(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as ranks:
+            for line in ranks.stdout or ():
+                if line.startswith('{"progress"'):
+                    report(*json.loads(line)["progress"])
+            if ranks.wait() != 0:
+                raise TrainingError(
+                    f"training in {devices} processes ended with exit code {ranks.returncode}"
+                )

@@ -1,0 +1,177 @@
+"""Views: what each kind of loss is shown of the same rows, and the completions that z0 is measured on."""
+
+from collections import Counter
+
+import pytest
+
+from halobench.data.views import derange, make_view
+from halobench.errors import DataError
+from halobench.feedback import Feedback, Message, response
+
+KINDS = ("Pairs", "Binary", "Conditional", "Demonstrations")
+
+
+def answer(question, text):
+    return response((Message("user", question),), text, group_id=question, source="test")
+
+
+def texts(view):
+    """Completion and label of every example, unit by unit."""
+    return [[(row.response.completion, row.desirable) for row in unit] for unit in view.units.values()]
+
+
+def plain_pairs(num_pairs):
+    """Pairs in which no answer occurs twice."""
+    return Feedback.from_pairs(
+        [(answer(f"q{i}", f"w{i}"), answer(f"q{i}", f"l{i}")) for i in range(num_pairs)]
+    )
+
+
+@pytest.fixture
+def repeats():
+    """Four pairs of one prompt: `a` wins twice, `c` loses twice, `b` wins once and loses once."""
+    a, b, c = (answer("q", text) for text in "abc")
+    return Feedback.from_pairs([(a, b), (b, c), (a, c), (answer("p", "a"), answer("p", "c"))])
+
+
+def test_paired_view_has_every_pair(repeats):
+    view = make_view(repeats, "Pairs")
+    assert texts(view) == [
+        [("a", True), ("b", False)],
+        [("b", True), ("c", False)],
+        [("a", True), ("c", False)],
+        [("a", True), ("c", False)],
+    ]
+    assert view.paired
+    assert view.completions_per_unit == 2
+    assert len(list(view.examples)) == 8
+
+
+@pytest.mark.parametrize("kind", ["Binary", "Conditional"])
+def test_unpaired_view_has_each_distinct_winner_and_loser_once(repeats, kind):
+    view = make_view(repeats, kind)
+    assert texts(view) == [
+        [("a", True), ("b", False)],
+        [("b", True), ("c", False)],  # b is said to be both, and is shown as both
+        [],  # a won already, c lost already
+        [("a", True), ("c", False)],  # the same words, but to another prompt
+    ]
+    counts = Counter(row.desirable for row in view.examples)
+    # distinct winners: a and b to q, a to p; distinct losers: b and c to q, c to p
+    assert counts == {True: repeats.fingerprint.num_desirable, False: repeats.fingerprint.num_undesirable}
+    assert counts == {True: 3, False: 3}
+
+
+def test_demonstrations_are_the_distinct_winners(repeats):
+    assert texts(make_view(repeats, "Demonstrations")) == [[("a", True)], [("b", True)], [], [("a", True)]]
+
+
+def test_every_kind_has_the_same_units():
+    feedback = plain_pairs(5)
+    views = {kind: make_view(feedback, kind) for kind in KINDS}
+    both = [[(f"w{i}", True), (f"l{i}", False)] for i in range(5)]
+    assert texts(views["Pairs"]) == texts(views["Binary"]) == texts(views["Conditional"]) == both
+    assert texts(views["Demonstrations"]) == [unit[:1] for unit in both]
+
+
+def test_labels_without_pairs():
+    rows = [
+        (answer("q", "a"), True),
+        (answer("q", "b"), False),
+        (answer("q", "a"), True),
+        (answer("p", "c"), True),
+    ]
+    feedback = Feedback.from_labels(rows)
+    view = make_view(feedback, "Binary")
+    assert texts(view) == [[("a", True)], [("b", False)], [("c", True)]]
+    assert not view.paired
+    assert view.completions_per_unit == 1
+    demonstrations = make_view(feedback, "Demonstrations")
+    assert texts(demonstrations) == [[("a", True)], [("c", True)]]
+    assert list(demonstrations.units) == [0, 2]  # what the view does not show has no place in a step
+    with pytest.raises(DataError, match="this loss needs pairs"):
+        make_view(feedback, "Pairs")
+
+
+@pytest.mark.parametrize("kind", ["Binary", "Conditional"])
+def test_shuffled_labels_keep_their_counts_and_say_nothing(kind):
+    given, shuffled = (make_view(plain_pairs(500), kind, labels=x, seed=1) for x in ("given", "shuffled"))
+    assert [row.response for row in shuffled.examples] == [row.response for row in given.examples]
+    assert Counter(row.desirable for row in shuffled.examples) == {True: 500, False: 500}
+    kept = sum(a.desirable == b.desirable for a, b in zip(given.examples, shuffled.examples, strict=True))
+    assert 400 < kept < 600  # 500 expected, standard deviation below 16
+
+
+def test_shuffled_pairs_are_turned_by_a_coin():
+    view = make_view(plain_pairs(400), "Pairs", labels="shuffled", seed=1)
+    turned = 0
+    for i, unit in enumerate(texts(view)):
+        assert unit in ([(f"w{i}", True), (f"l{i}", False)], [(f"l{i}", True), (f"w{i}", False)])
+        turned += unit[0][0] == f"l{i}"
+    assert 140 < turned < 260  # 200 expected, standard deviation 10
+
+
+@pytest.mark.parametrize("kind", ["Pairs", "Binary"])
+def test_shuffle_depends_on_its_seed_alone(kind):
+    def shuffled(seed):
+        return texts(make_view(plain_pairs(30), kind, labels="shuffled", seed=seed))
+
+    assert shuffled(1) == shuffled(1) != shuffled(2)
+
+
+def test_demonstrations_ignore_a_shuffle():
+    feedback = plain_pairs(30)
+    assert make_view(feedback, "Demonstrations", labels="shuffled") == make_view(feedback, "Demonstrations")
+
+
+def test_better_completions_replace_the_winners_one_by_one(repeats):
+    asked = []
+
+    def best(responses):
+        asked.extend(row.completion for row in responses)
+        return ["x", "y", "z", "x"]
+
+    view = make_view(repeats, "Demonstrations", best=best)
+    assert asked == ["a", "b", "a", "a"]
+    assert texts(view) == [[("x", True)], [("y", True)], [("z", True)], [("x", True)]]
+    units = [unit[0].response for unit in view.units.values()]
+    assert [row.prompt[0].content for row in units] == ["q", "q", "q", "p"]
+    assert len({row.response_id for row in units}) == 4
+
+
+@pytest.mark.parametrize(
+    "prompt_ids",
+    [
+        list("ab"),
+        list("aabb"),
+        list("aaabbc"),
+        list("abcdefgh") * 3,
+        [str(i % 7) for i in range(100)],
+        ["a"] * 50 + [str(i) for i in range(50)],
+    ],
+    ids=len,
+)
+def test_derangement_gives_every_prompt_the_completion_of_another_one(prompt_ids):
+    for seed in range(20):
+        partners = derange(prompt_ids, seed)
+        assert sorted(partners) == list(range(len(prompt_ids)))
+        assert all(prompt_ids[i] != prompt_ids[j] for i, j in enumerate(partners))
+
+
+def test_derangement_depends_on_its_seed_alone():
+    prompt_ids = [str(i % 20) for i in range(60)]
+    assert derange(prompt_ids, 1) == derange(prompt_ids, 1) != derange(prompt_ids, 2)
+
+
+def test_derangement_spreads_the_partners():
+    # over many seeds an example meets the completions of all other prompts, not of its neighbour only
+    prompt_ids = [str(i) for i in range(10)]
+    assert {derange(prompt_ids, seed)[0] for seed in range(200)} == set(range(1, 10))
+
+
+@pytest.mark.parametrize("prompt_ids", ["a", "aa", "aab", "aaabb"])
+def test_derangement_is_refused_where_one_prompt_has_more_than_half(prompt_ids):
+    with pytest.raises(
+        DataError, match=rf"one prompt has {prompt_ids.count('a')} of {len(prompt_ids)} examples"
+    ):
+        derange(list(prompt_ids), 0)
