@@ -74,7 +74,10 @@ __all__ = [
 
 
 class _Package(ModuleType):
-    """Keeps `halobench.run` and its like the public functions when modules of these names are imported."""
+    """Keeps `halobench.run` and its like the public functions when modules of these names are imported.
+
+    The modules are reached by `from halobench.run import execute`.
+    """
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOME_OF and isinstance(value, ModuleType)):

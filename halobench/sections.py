@@ -16,7 +16,7 @@ Count = Annotated[int, Gt(0)]
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, nothing changes after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -107,7 +107,7 @@ class Optim(Section):
         betas: decay of the moments.
         weight_decay: decoupled weight decay.
         warmup_fraction: share of the steps before the peak.
-        final_fraction: learning rate of the last step, as a share of the peak.
+        final_fraction: floor under the decay, as a share of the peak.
         clip: largest norm of the gradient.
     """
 

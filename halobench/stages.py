@@ -132,10 +132,12 @@ def _train(
             stdout=subprocess.PIPE,
             text=True,
         ) as ranks:
+            failed = ""
             for line in ranks.stdout or ():
                 if line.startswith('{"progress"'):
                     report(*json.loads(line)["progress"])
+                elif line.startswith('{"failed"'):
+                    failed = failed or json.loads(line)["failed"]
             if ranks.wait() != 0:
-                raise TrainingError(
-                    f"training in {devices} processes ended with exit code {ranks.returncode}"
-                )
+                reason = failed or f"exit code {ranks.returncode}"
+                raise TrainingError(f"training in {devices} processes failed: {reason}")

@@ -122,14 +122,22 @@ def _train(job: dict[str, Any], channel: TextIO) -> None:
     for plugin in recipe.plugins:
         load_plugin(plugin)
     torch.set_num_threads(recipe.execution.threads)
-    train_stage(
-        Materials(recipe),
-        job["stage"],
-        job["name"],
-        None if job["start"] is None else Path(job["start"]),
-        Path(job["output"]),
-        lambda phase, done, total: print(json.dumps({"progress": [phase, done, total]}), file=channel),
-    )
+
+    def send(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+
+    try:
+        train_stage(
+            Materials(recipe),
+            job["stage"],
+            job["name"],
+            None if job["start"] is None else Path(job["start"]),
+            Path(job["output"]),
+            lambda phase, done, total: send({"progress": [phase, done, total]}),
+        )
+    except Exception as error:
+        send({"failed": describe(error)})
+        raise
 
 
 if __name__ == "__main__":

@@ -239,12 +239,13 @@ def pad_rows(rows: Sequence[Row]) -> Rows:
 
     A rank that has run out of rows still takes part in every collective, so it needs something to compute.
     """
-    rows = rows or [Row((0,), (), True), Row((0,), (), False)]
+    nothing = np.empty(0, np.float32)
+    rows = rows or [Row((0,), (), True, nothing), Row((0,), (), False, nothing)]
     width = max(row.length for row in rows)
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)
     for index, row in enumerate(rows):
         input_ids[index, : row.length] = torch.tensor([*row.prompt, *row.completion])
-    scored = max(len(row.completion) for row in rows)
+    scored = max(1, *(len(row.completion) for row in rows))
     reference = None
     if any(row.reference is not None for row in rows):
         reference = torch.zeros(len(rows), scored)

@@ -185,7 +185,7 @@ class Loss(BaseModel, ABC):
         RecipeError: a parameter is unknown, missing or out of range; one line per problem.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     needs_reference: ClassVar[bool] = True
     needs_z0: ClassVar[bool] = True

@@ -80,7 +80,7 @@ class OfflinePPO(Loss):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        return PRESETS.get(parameters.get("preset", "default"), {}) | parameters
+        return PRESETS.get(str(parameters.get("preset", "default")), {}) | parameters
 
     def statistics(self, batch: Binary) -> Float[Tensor, 3]:
         """Return (3,) number of tokens, sum and sum of squares of the unwhitened advantages."""
@@ -95,6 +95,7 @@ class OfflinePPO(Loss):
         mask, log_ratio = logps.mask, logps.token_log_ratio
         ratio = log_ratio.clamp(max=_LARGEST_LOG_RATIO).exp()  # (B, T)
         num_tokens, total, total_squares = _given(batch.statistics, "statistics").unbind()
+        num_tokens = num_tokens.clamp(min=1)  # a step that holds only repeats has none
         mean = total / num_tokens
         variance = total_squares / num_tokens - mean.square()
         advantage = (self._advantage(batch) - mean) * (variance.clamp(min=0) + 1e-8).rsqrt()

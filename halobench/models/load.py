@@ -24,7 +24,7 @@ from halobench.sections import Model
 if TYPE_CHECKING:
     from halobench.worlds.base import World
 
-_DTYPES = {
+DTYPES = {
     "32-true": torch.float32,
     "64-true": torch.float64,
     "bf16-mixed": torch.float32,
@@ -89,10 +89,13 @@ def load_model(folder: Path | str, precision: str = "32-true") -> PreTrainedMode
 
     bf16-mixed keeps float32 weights; transformers would otherwise keep whatever dtype the file has.
     """
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=_DTYPES[precision])
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[precision])
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)  # families that call functional.dropout
     return model.eval()
 
 
@@ -106,14 +109,13 @@ def add_control_tokens(
     unknown = [token for token in tokens if token not in tokenizer.get_vocab()]
     if not unknown:
         return
+    num_known = len(tokenizer)
     tokenizer.add_special_tokens({"extra_special_tokens": unknown}, replace_extra_special_tokens=False)
-    num_known = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) <= num_known:
-        return  # the embedding matrix has rows to spare
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # some models have rows to spare
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            layer.weight[num_known:] = layer.weight[:num_known].mean(0)
+            layer.weight[num_known : len(tokenizer)] = layer.weight[:num_known].mean(0)
 
 
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **save: Any) -> None:

@@ -40,7 +40,10 @@ def with_reference(
 
     def build(target: Path) -> None:
         model = ScoredModel(load_model(folder, precision).to(best_device()))
-        np.save(target / "logps.npy", np.concatenate(score_rows(model, rows, report=report)))
+        mixed = torch.autocast(best_device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
+        with mixed:  # as in training, or step 0 would not start at zero
+            scores = score_rows(model, rows, report=report)
+        np.save(target / "logps.npy", np.concatenate(scores))
 
     file = artifacts.get("reference", digest(key)[:16], build) / "logps.npy"
     values = np.load(file, mmap_mode="r")

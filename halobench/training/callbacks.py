@@ -31,10 +31,12 @@ class Checkpoint(L.Callback):
         temporary = self._path.with_name(f".tmp-{self._path.name}")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
+            outgoing = self._path.with_name(f".old-{self._path.name}")
             with WRITING:
                 if self._path.is_dir():
-                    shutil.rmtree(self._path)
-                temporary.replace(self._path)
+                    self._path.rename(outgoing)
+                temporary.rename(self._path)
+            shutil.rmtree(outgoing, ignore_errors=True)
         trainer.strategy.barrier()
 
 

@@ -94,7 +94,9 @@ class AlignmentModule(L.LightningModule):
             local_z0 = self._local_reference_point(microbatch) if self._z0_per_microbatch else z0
             batch = self._batch(microbatch, scored, z0=local_z0, statistics=statistics)
             if self._checks_start and self.global_step == 0:
-                check_start(self.loss, batch, self._mismatched_logps(microbatch))
+                in_bfloat16 = next(policy.parameters()).dtype == torch.bfloat16
+                in_bfloat16 |= torch.is_autocast_enabled(self.device.type)
+                check_start(self.loss, batch, self._mismatched_logps(microbatch), in_bfloat16=in_bfloat16)
             output = self.loss(batch)
             counted = _counted(microbatch, batch)
             total = torch.where(counted, output.losses, 0.0).sum()
@@ -126,8 +128,8 @@ class AlignmentModule(L.LightningModule):
     def _denominator(self, step: Step) -> float:
         """The global count that the step's sum is divided by; 1 where a step holds only repeats."""
         if self.loss.per == "token":
-            return max(1, step.num_scored_tokens)
-        return max(1, step.num_completions / (2 if self.loss.view() is Pairs else 1))
+            return float(max(1, step.num_scored_tokens))
+        return max(1.0, step.num_completions / (2 if self.loss.view() is Pairs else 1))
 
     def _batch(
         self,

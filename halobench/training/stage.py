@@ -19,7 +19,7 @@ from halobench.errors import DivergedError
 from halobench.losses.base import Loss
 from halobench.losses.sft import SFT
 from halobench.materials import Materials
-from halobench.models.load import add_control_tokens, load_model, new_model, save_model
+from halobench.models.load import DTYPES, add_control_tokens, load_model, new_model, save_model
 from halobench.models.logprobs import ScoredModel, ValueHead
 from halobench.recipe import Recipe
 from halobench.sections import Optim
@@ -63,13 +63,14 @@ def train_stage(
     module = _module(recipe, loss, stage, model, num_steps=len(data.plan))
     checkpoints = home() / "checkpoints" / name
     checkpoints.mkdir(parents=True, exist_ok=True)
-    trainer = _trainer(recipe, stage, name, checkpoints / "last.ckpt", len(data.plan), report)
+    # a sharded checkpoint is a folder that one process cannot read, and the other way round
+    checkpoint = checkpoints / ("sharded.ckpt" if recipe.execution.strategy == "fsdp" else "last.ckpt")
+    trainer = _trainer(recipe, stage, name, checkpoint, len(data.plan), report)
 
     def share(index: int) -> object:
         return data.step(index, rank=trainer.global_rank, num_ranks=trainer.world_size)
 
     status, reason = "completed", None
-    checkpoint = checkpoints / "last.ckpt"
     try:
         trainer.fit(
             module,
@@ -78,6 +79,10 @@ def train_stage(
         )
     except DivergedError as error:
         status, reason = "diverged", str(error)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes an exit of it
+            raise KeyboardInterrupt from error
+        raise
     weights = _full_weights(module) if status == "completed" else None
     if trainer.is_global_zero:
         if weights is not None:
@@ -96,7 +101,7 @@ def _start(recipe: Recipe, stage: Stage, start: Path | None, materials: Material
     if start is not None:
         return load_model(start, recipe.precision)
     model = new_model(recipe.model, materials.tokenizer, seed=recipe.base_seed)
-    return model.double() if recipe.precision == "64-true" else model
+    return model.to(DTYPES[recipe.precision])
 
 
 def _data(
@@ -175,7 +180,10 @@ def _full_weights(module: AlignmentModule) -> dict[str, object]:
     if module.policy is None:
         raise ValueError("the module was not trained")
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return dict(get_model_state_dict(module.policy.model, options=options))
+    weights = dict(get_model_state_dict(module.policy.model, options=options))
+    # gathered apart, tied tensors are no longer one, and would be written twice
+    tied = module.policy.model.all_tied_weights_keys
+    return {name: weight for name, weight in weights.items() if name not in tied}
 
 
 def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts: dict[str, Any]) -> None:

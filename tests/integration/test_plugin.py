@@ -16,9 +16,12 @@ PACKAGE = Path(__file__).parent.parent / "plugin_package"
 
 
 @pytest.fixture
-def clean_registry(monkeypatch):
-    """The losses as they were before the test."""
-    monkeypatch.setattr(hb.LOSSES, "_entries", dict(hb.LOSSES._entries))
+def clean_registry():
+    """After the test no plug-in is registered, so that the next one can import it anew."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("halobench_plugin_")]:
+        hb.LOSSES.forget(name)
+        del sys.modules[name]
 
 
 def test_plugin_from_a_file_gets_a_row_beside_the_suite(tiny_recipe, tmp_path, clean_registry, capfd):

@@ -61,7 +61,7 @@ def test_a_wrong_shape_is_refused_while_tests_run():
     ("name", "parameters", "problems"),
     [
         ("dpo", {"beta": 0}, ["DPO.beta = 0: must be greater than 0"]),
-        ("dpo", {"beta": float("nan")}, ["DPO.beta = nan: must be greater than 0"]),
+        ("dpo", {"beta": float("nan")}, ["DPO.beta = nan: must be a finite number"]),
         ("kto", {"beta": "high"}, ["KTO.beta = 'high': must be a number"]),
         ("kto", {"lamda_d": 2}, ["KTO.lamda_d = 2: unknown key (did you mean 'lambda_d'?)"]),
         (
