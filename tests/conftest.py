@@ -36,14 +36,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def write_tiny_recipe(folder: Path) -> Path:
+    """Write a recipe of the built-in world that runs in seconds."""
+    from halobench.recipe_file import recipes_folder
+
+    file = folder / "tiny.yaml"
+    file.write_text(TINY.format(base=recipes_folder() / "base" / "cafe.yaml"))
+    return file
+
+
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Path:
     """A recipe of the built-in world that runs in seconds."""
-    from halobench.recipe_file import recipes_folder
-
-    file = tmp_path / "tiny.yaml"
-    file.write_text(TINY.format(base=recipes_folder() / "base" / "cafe.yaml"))
-    return file
+    return write_tiny_recipe(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -10,24 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import write_tiny_recipe
+
 KILLER = Path(__file__).parent / "killer.py"
 PLACES = ("base", "sft", "reference", "align", "rename", "scoring", "board")
 
 
-def start(recipe, results, home, *, plugin=None, **variables):
-    command = [
-        sys.executable,
-        "-m",
-        "halobench",
-        "run",
-        str(recipe),
-        "--results",
-        str(results),
-        "--jobs",
-        "2",
-    ]
-    command += ["seed=0", *(["--plugin", str(plugin)] if plugin else [])]
-    environment = {**os.environ, "HALOBENCH_HOME": str(home), **variables}
+def start(recipe, results, home, *, kill_at="nowhere:group", marker=""):
+    # the plug-in takes part in every run, because the plug-ins of a run stand in its record
+    options = ["seed=0", "--results", str(results), "--jobs", "1", "--plugin", str(KILLER)]
+    command = [sys.executable, "-m", "halobench", "run", str(recipe), *options]
+    killing = {"KILL_AT": kill_at, "KILL_MARKER": str(marker)}
+    environment = {**os.environ, "HALOBENCH_HOME": str(home), **killing}
     log = home.with_suffix(".log").open("a")
     with log:
         return subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
@@ -63,10 +57,11 @@ def run_to_the_end(recipe, results, home):
     return board(results)
 
 
-@pytest.fixture
-def uninterrupted(tiny_recipe, tmp_path):
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
     """The board of the same recipe, run in one go."""
-    return run_to_the_end(tiny_recipe, tmp_path / "whole", tmp_path / "whole-home")
+    folder = tmp_path_factory.mktemp("whole")
+    return run_to_the_end(write_tiny_recipe(folder), folder / "results", folder / "home")
 
 
 @pytest.mark.parametrize("whom", ["group", "parent"])
