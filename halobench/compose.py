@@ -165,8 +165,8 @@ def _points(
     single = {key: value for key, value in stated.items() if key not in axes and key != "loss.name"}
     points: list[Point] = []
     notes: list[str] = []
-    ours = {"loss" if key == "loss.name" else key for key in stated}
-    for chosen in [*_product(axes, ours), *_control_points(document, axes, origin, ours)]:
+    stated_keys = {"loss" if key == "loss.name" else key for key in stated}
+    for chosen in [*_product(axes, stated_keys), *_control_points(document, axes, origin, stated_keys)]:
         point = Point()
         loss = chosen.get("loss", plain.get("loss"))
         notes += _merge_defaults(point, document.get("loss_defaults"), loss)
@@ -174,8 +174,8 @@ def _points(
         point.origins |= {key: origins[key] for key in point.origins if key in origins}
         is_control = bool(chosen.get("control"))
         varied = {**chosen, "loss": loss}
-        point.merge({k: v for k, v in varied.items() if is_control or k not in ours}, origin)
-        point.merge({k: v for k, v in varied.items() if not is_control and k in ours}, COMMAND_LINE)
+        point.merge({k: v for k, v in varied.items() if is_control or k not in stated_keys}, origin)
+        point.merge({k: v for k, v in varied.items() if not is_control and k in stated_keys}, COMMAND_LINE)
         point.merge({k: v for k, v in single.items() if _applies(k, point, is_control)}, COMMAND_LINE)
         points.append(point)
     return points, notes
@@ -216,7 +216,7 @@ def _axes(document: dict[str, Any], stated: dict[str, Any]) -> dict[str, list[An
 
 
 def _control_points(
-    document: dict[str, Any], axes: dict[str, list[Any]], origin: str, ours: set[str]
+    document: dict[str, Any], axes: dict[str, list[Any]], origin: str, stated_keys: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the points of the control rows: the matrix's axes but the loss, and what each control sets."""
     controls = document.get("controls") or {}
@@ -224,17 +224,17 @@ def _control_points(
         raise RecipeError(f"controls in {origin}: must map the name of each control row to its keys")
     shared = {key: values for key, values in axes.items() if key.partition(".")[0] not in ("loss", "points")}
     for label, keys in controls.items():
-        for chosen in _product(shared, ours):
+        for chosen in _product(shared, stated_keys):
             seed = _shifted(chosen.get("seed", document.get("seed", 0)), keys.get("seed"))
             yield {**chosen, "loss": "sft", **keys, "seed": seed, "label": label, "control": True}
 
 
-def _product(axes: dict[str, list[Any]], ours: set[str]) -> Iterator[dict[str, Any]]:
+def _product(axes: dict[str, list[Any]], stated_keys: set[str]) -> Iterator[dict[str, Any]]:
     """Yield every combination; a point states several keys, and what the command line states wins over it."""
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         point = chosen.pop("points", {})
-        yield {**chosen, **point, **{key: chosen[key] for key in chosen if key in ours}}
+        yield {**chosen, **point, **{key: chosen[key] for key in chosen if key in stated_keys}}
 
 
 def _shifted(seed: Any, wanted: Any) -> Any:

@@ -287,10 +287,10 @@ def _conditions(setting: Setting) -> list[str]:
 def _gate_notes(comparisons: list[Comparison]) -> list[str]:
     notes = []
     for comparison, must, passes in gate(comparisons):
-        found = "not separated" if not comparison.adjusted.separated else "separated"
+        found = "separated" if comparison.adjusted.separated else "not separated"
         notes.append(
-            f"Control {'passed' if passes else 'FAILED'}: {comparison.first} must be {must} against "
-            f"{comparison.second}; it is {found}, {comparison.estimate.mean:+.3f} "
+            f"Control {'passed' if passes else 'FAILED'}: {comparison.first} against {comparison.second} "
+            f"must come out {must}; it is {found}, {comparison.estimate.mean:+.3f} "
             f"[{comparison.adjusted.low:+.3f}, {comparison.adjusted.high:+.3f}]."
         )
     return notes

@@ -73,7 +73,7 @@ def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:
         ("utility", "Utility", "signed"),
         ("kl", "KL, nats", "plain"),
         ("accuracy", "Reward accuracy", "interval"),
-        ("always_longer", "Always longer", "share"),
+        *([("always_longer", "Always longer", "share")] if primary == "accuracy" else []),
         ("pick_accuracy", "Retained pick", "share"),
         ("facts_accuracy", "Retained facts", "share"),
     ]
