@@ -21,8 +21,8 @@ from halobench.results.store import RECORD, TIMING, Store
 from halobench.scoring.base import Contender, ScoringResult
 from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of
 from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
+from halobench.training import CURVES, SUMMARY
 from halobench.training.data import alignment_plan, alignment_view
-from halobench.training.stage import CURVES, SUMMARY
 
 SAMPLES = "samples.parquet"
 _ESTIMATED_ROWS = 200

@@ -16,7 +16,7 @@ from halobench.materials import Materials
 from halobench.models.load import new_model, save_model
 from halobench.recipe import Recipe
 from halobench.storage import Artifacts, canonical_json, digest, home
-from halobench.training.stage import SUMMARY, Stage, train_stage
+from halobench.training import SUMMARY, Stage
 
 Report = Callable[[str, int, int], None]
 
@@ -109,6 +109,8 @@ def _train(
     """Train a stage here, or in as many processes as the recipe has devices."""
     devices = materials.recipe.execution.devices
     if devices == 1:
+        from halobench.training.stage import train_stage  # Lightning takes seconds to import
+
         train_stage(materials, stage, name, start, folder, report)
         return
     with TemporaryDirectory(dir=folder.parent, prefix=f".tmp-{os.getpid()}-job-") as scratch:

@@ -1,1 +1,7 @@
 """Training: one LightningModule around any loss."""
+
+from typing import Literal
+
+Stage = Literal["base", "sft", "align"]
+SUMMARY = "training.json"  # in the folder of a trained model: how its training went
+CURVES = "curves.parquet"

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import pandas as pd
@@ -24,16 +24,14 @@ from halobench.models.logprobs import ScoredModel, ValueHead
 from halobench.recipe import Recipe
 from halobench.sections import Optim
 from halobench.storage import canonical_json, home
+from halobench.training import CURVES, SUMMARY, Stage
 from halobench.training.callbacks import Checkpoint, Progress
 from halobench.training.data import StageData, alignment_data, base_data, sft_data
 from halobench.training.module import AlignmentModule
 from halobench.training.sampler import StepLoader
 from halobench.training.strategies import make_strategy
 
-Stage = Literal["base", "sft", "align"]
 Report = Callable[[str, int, int], None]
-SUMMARY = "training.json"
-CURVES = "curves.parquet"
 
 
 def train_stage(
