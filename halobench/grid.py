@@ -25,7 +25,7 @@ _LOG_LINES = 5
 _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    # glibc gives every freed tensor back to the system and asks for it again, which costs a twelfth of the time
+    # or else glibc gives freed tensors back to the system and asks for them again, a twelfth of the time
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
