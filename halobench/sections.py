@@ -209,6 +209,8 @@ class Execution(Section):
         threads: CPU threads of a process.
         checkpoint_every: optimizer steps between checkpoints.
         microbatch_tokens: largest number of tokens, padding included, of one forward pass.
+        hot_path: "fused" packs rows, computes a prompt once and logits where they are scored; "reference" is
+            the plain padded computation of the same.
         logger: Lightning logger of the training curves.
     """
 
@@ -217,6 +219,7 @@ class Execution(Section):
     threads: Count = 1
     checkpoint_every: Count = 200
     microbatch_tokens: Count = 16384
+    hot_path: Literal["fused", "reference"] = "fused"
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
 
 

@@ -1,4 +1,4 @@
-"""The plan of the optimizer steps, and the padded microbatches that a step is made of."""
+"""The plan of the optimizer steps, and the microbatches that a step is made of: packed, or padded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -93,30 +93,56 @@ class Row(NamedTuple):
         return len(self.prompt) + len(self.completion)
 
 
+class Segment(NamedTuple):
+    """Tokens of a packed row that stand together.
+
+    Attributes:
+        start: of its own tokens in the row.
+        num_tokens: of its own.
+        shared: where the tokens begin that it reads before its own, counted from the pass before if any.
+        num_shared: how many those are.
+    """
+
+    start: int
+    num_tokens: int
+    shared: int = 0
+    num_shared: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Completions padded to one rectangle, prompts first, padding at the end.
+    """Completions as one forward pass takes them.
+
+    Packed, they are one row without padding in which a prompt stands once for all its completions; it has
+    segments. Padded, they are a rectangle, a completion a row, and have none.
 
     Args:
-        input_ids: (N, T) token ids.
-        prompt_lengths: (N,) tokens of each prompt.
-        completion_lengths: (N,) scored tokens of each completion; 0 for a row that only fills up.
+        input_ids: (R, T) token ids; R = 1 when packed.
+        positions: (R, T) place of each token in its text.
+        segments: of the packed row; empty when padded.
+        predictors: (S,) for each scored token the place, in the flattened rows, of the token before it. Rows
+            that go on from others count the tokens of those first.
+        targets: (S,) scored tokens, completion by completion.
+        completion_lengths: (N,) scored tokens of each completion; 0 for one that only fills up.
         reference: (N, C) log-probabilities of the scored tokens under the reference in nats, or None.
     """
 
     input_ids: Int[Tensor, "rows tokens"]
-    prompt_lengths: Int[Tensor, " rows"]
-    completion_lengths: Int[Tensor, " rows"]
-    reference: Float[Tensor, "rows scored"] | None
+    positions: Int[Tensor, "rows tokens"]
+    segments: tuple[Segment, ...]
+    predictors: Int[Tensor, " scored"]
+    targets: Int[Tensor, " scored"]
+    completion_lengths: Int[Tensor, " completions"]
+    reference: Float[Tensor, "completions longest"] | None
 
     def to(self, device: torch.device, **kwargs: Any) -> Rows:
         """The same on a device."""
-        return Rows(
-            input_ids=self.input_ids.to(device, **kwargs),
-            prompt_lengths=self.prompt_lengths.to(device, **kwargs),
-            completion_lengths=self.completion_lengths.to(device, **kwargs),
-            reference=None if self.reference is None else self.reference.to(device, **kwargs),
-        )
+        moved: dict[str, Any] = {
+            field.name: value.to(device, **kwargs)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +153,18 @@ class Microbatch:
         rows: the completions; for pairs, chosen and rejected in turn.
         desirable: (N,) their labels.
         mismatched: each prompt with a completion of another prompt, for z0; None where no z0 is needed.
+        goes_on: whether `mismatched` holds the other completions only and reads the prompts of `rows`.
     """
 
     rows: Rows
     desirable: Bool[Tensor, " rows"]
     mismatched: Rows | None
+    goes_on: bool
 
     def to(self, device: torch.device, **kwargs: Any) -> Microbatch:
         """The same on a device."""
-        return Microbatch(
+        return replace(
+            self,
             rows=self.rows.to(device, **kwargs),
             desirable=self.desirable.to(device, **kwargs),
             mismatched=None if self.mismatched is None else self.mismatched.to(device, **kwargs),
@@ -168,6 +197,8 @@ def make_step(
     mismatched: Sequence[Sequence[Row]] | None,
     *,
     max_tokens: int,
+    packed: bool = True,
+    each_reads_its_prompts: bool = False,
     rank: int = 0,
     num_ranks: int = 1,
 ) -> Step:
@@ -177,26 +208,26 @@ def make_step(
         units: the rows of each unit of the whole step; a unit stays on one rank and in one microbatch.
         mismatched: for each unit and row, the same prompt with the completion of another prompt; or None.
         max_tokens: tokens of a microbatch, padding included; a unit that is larger gets one of its own.
+        packed: without padding, prompts once for all their completions; else the padded rectangle.
+        each_reads_its_prompts: mismatched completions read the prompts of their own microbatch even where a
+            step has several; otherwise they stand alone there, because z0 is needed before the first of them.
         rank: whose share.
         num_ranks: how many there are.
     """
-    lengths = [
-        max((row.length for row in (*unit, *(mismatched[index] if mismatched else ()))), default=0)
-        for index, unit in enumerate(units)
-    ]
-    shares = [_pack(range(r, len(units), num_ranks), units, lengths, max_tokens) for r in range(num_ranks)]
+    extra = [()] * len(units) if mismatched is None else mismatched
+    divide = _divide_packed if packed else _divide_padded
+    together = _by_prompt(units) if packed else [[index] for index in range(len(units))]
+    shares = [divide(together[r::num_ranks], units, extra, max_tokens) for r in range(num_ranks)]
     num_parts = max(1, *(len(share) for share in shares))
     parts = shares[rank] + [[]] * (num_parts - len(shares[rank]))
+    goes_on = packed and (num_parts == 1 or each_reads_its_prompts)
     return Step(
         microbatches=[
-            Microbatch(
-                rows=pad_rows([row for unit in part for row in units[unit]]),
-                desirable=torch.tensor(
-                    [row.desirable for unit in part for row in units[unit]] or [True, False]
-                ),
-                mismatched=None
-                if mismatched is None
-                else pad_rows([row for unit in part for row in mismatched[unit]]),
+            _microbatch(
+                [row for unit in part for row in units[unit]],
+                None if mismatched is None else [row for unit in part for row in mismatched[unit]],
+                packed=packed,
+                goes_on=goes_on,
             )
             for part in parts
         ],
@@ -206,26 +237,94 @@ def make_step(
     )
 
 
-def _pack(
-    chosen: Sequence[int], units: Sequence[Sequence[Row]], lengths: Sequence[int], max_tokens: int
+def _microbatch(
+    rows: Sequence[Row], mismatched: Sequence[Row] | None, *, packed: bool, goes_on: bool
+) -> Microbatch:
+    """Build what goes through the model at once.
+
+    A rank that has run out of rows still takes part in every collective, so it gets two that score nothing.
+    """
+    desirable = torch.tensor([row.desirable for row in rows] or [True, False])
+    nothing = np.empty(0, np.float32)
+    filler = [Row((0,), (), True, nothing), Row((0,), (), False, nothing)]
+    rows, others = rows or filler, None if mismatched is None else mismatched or filler
+    make = pack_rows if packed else pad_rows
+    extra = None if others is None else pack_rows(others, after=rows) if goes_on else make(others)
+    return Microbatch(rows=make(rows), desirable=desirable, mismatched=extra, goes_on=goes_on)
+
+
+def _by_prompt(units: Sequence[Sequence[Row]]) -> list[list[int]]:
+    """Units whose first rows have the same prompt, side by side."""
+    found: dict[Tokens, list[int]] = {}
+    for index, unit in enumerate(units):
+        found.setdefault(unit[0].prompt if unit else (), []).append(index)
+    return list(found.values())
+
+
+def _divide_packed(
+    together: Sequence[Sequence[int]],
+    units: Sequence[Sequence[Row]],
+    mismatched: Sequence[Sequence[Row]],
+    max_tokens: int,
+) -> list[list[int]]:
+    """Divide units into microbatches, first fit, largest first; one prompt's together where they can be."""
+    sized: list[tuple[int, list[int]]] = []
+    for group in together:
+        if _packed_size(group, units, mismatched) <= max_tokens:
+            sized.append((_packed_size(group, units, mismatched), list(group)))
+        else:
+            sized += [(_packed_size([unit], units, mismatched), [unit]) for unit in group]
+    parts: list[list[int]] = []
+    room: list[int] = []
+    for size, group in sorted(sized, key=lambda entry: -entry[0]):
+        if not size:
+            continue
+        place = next((index for index, left in enumerate(room) if size <= left), len(parts))
+        if place == len(parts):
+            parts.append([])
+            room.append(max_tokens)
+        parts[place] += group
+        room[place] -= size
+    return parts
+
+
+def _packed_size(
+    group: Sequence[int], units: Sequence[Sequence[Row]], mismatched: Sequence[Sequence[Row]]
+) -> int:
+    """Tokens of the units when every prompt stands once."""
+    rows = [row for unit in group for row in (*units[unit], *mismatched[unit])]
+    return sum(len(prompt) for prompt in {row.prompt for row in rows}) + sum(len(r.completion) for r in rows)
+
+
+def _divide_padded(
+    together: Sequence[Sequence[int]],
+    units: Sequence[Sequence[Row]],
+    mismatched: Sequence[Sequence[Row]],
+    max_tokens: int,
 ) -> list[list[int]]:
     """Divide units into microbatches: the longest first, as many as fit the rectangle of the longest."""
+    width = {
+        unit: max((row.length for row in (*units[unit], *mismatched[unit])), default=0) for [unit] in together
+    }
     parts: list[list[int]] = []
-    rows = width = 0
-    for unit in sorted(chosen, key=lambda unit: -lengths[unit]):
-        if parts and (rows + len(units[unit])) * width <= max_tokens:
-            rows += len(units[unit])
+    num_rows = widest = 0
+    for unit in sorted(width, key=lambda unit: -width[unit]):
+        if parts and (num_rows + len(units[unit])) * widest <= max_tokens:
+            num_rows += len(units[unit])
             parts[-1].append(unit)
         else:
             parts.append([unit])
-            rows, width = len(units[unit]), lengths[unit]
+            num_rows, widest = len(units[unit]), width[unit]
     return parts
 
 
 def batch_by_length(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
-    """Yield indices of rows of similar length, the shortest first, as many as fit with their padding."""
+    """Yield indices of rows of similar length, the shortest first, as many as fit with their padding.
+
+    Rows of one prompt stand together where their lengths allow it.
+    """
     part: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda index: rows[index].length):
+    for index in sorted(range(len(rows)), key=lambda index: (rows[index].length, rows[index].prompt)):
         if part and rows[index].length * (len(part) + 1) > max_tokens:
             yield part
             part = []
@@ -234,26 +333,76 @@ def batch_by_length(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]
         yield part
 
 
-def pad_rows(rows: Sequence[Row]) -> Rows:
-    """Pad rows to one rectangle; no rows at all become two that hold nothing to score.
+def pack_rows(rows: Sequence[Row], after: Sequence[Row] = ()) -> Rows:
+    """Pack rows into one without padding: the first completion of a prompt follows it, the others read it.
 
-    A rank that has run out of rows still takes part in every collective, so it needs something to compute.
+    [P R1][R2][R3] [P' R1'] ...; a completion that stands alone is an ordinary causal text.
+
+    Args:
+        rows: prompts and completions.
+        after: rows that a pass before has packed; their prompts are read there and not repeated.
     """
-    nothing = np.empty(0, np.float32)
-    rows = rows or [Row((0,), (), True, nothing), Row((0,), (), False, nothing)]
+    where: dict[Tokens, int] = {}  # prompts, by the place of their first token counted from that pass on
+    num_before = 0
+    for row in after:
+        if row.prompt not in where:
+            where[row.prompt] = num_before
+            num_before += len(row.prompt)
+        num_before += len(row.completion)
+    ids: list[int] = []
+    positions: list[int] = []
+    segments: list[Segment] = []
+    predictors: list[int] = []
+    for row in rows:
+        start, num_prompt, num_scored = len(ids), len(row.prompt), len(row.completion)
+        if row.prompt not in where:
+            where[row.prompt] = num_before + start
+            ids += row.prompt
+            positions += range(num_prompt)
+            segments.append(Segment(start, num_prompt + num_scored))
+        elif num_scored:
+            segments.append(Segment(start, num_scored, where[row.prompt], num_prompt))
+        if num_scored:
+            first = num_before + len(ids)
+            predictors += [where[row.prompt] + num_prompt - 1, *range(first, first + num_scored - 1)]
+        ids += row.completion
+        positions += range(num_prompt, num_prompt + num_scored)
+    if not ids:  # a forward pass needs a token
+        ids, positions, segments = [0], [0], [Segment(0, 1)]
+    return _rows([ids], [positions], segments, predictors, rows)
+
+
+def pad_rows(rows: Sequence[Row]) -> Rows:
+    """Pad rows to one rectangle, a completion a row, prompts first; padding reads and is read by nothing."""
     width = max(row.length for row in rows)
-    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
-    for index, row in enumerate(rows):
-        input_ids[index, : row.length] = torch.tensor([*row.prompt, *row.completion])
-    scored = max(1, *(len(row.completion) for row in rows))
+    ids = [[*row.prompt, *row.completion, *[0] * (width - row.length)] for row in rows]
+    predictors = [
+        index * width + len(row.prompt) + offset - 1
+        for index, row in enumerate(rows)
+        for offset in range(len(row.completion))
+    ]
+    return _rows(ids, [list(range(width))] * len(rows), (), predictors, rows)
+
+
+def _rows(
+    ids: list[list[int]],
+    positions: list[list[int]],
+    segments: Sequence[Segment],
+    predictors: list[int],
+    rows: Sequence[Row],
+) -> Rows:
+    longest = max(1, *(len(row.completion) for row in rows)) if rows else 1
     reference = None
     if any(row.reference is not None for row in rows):
-        reference = torch.zeros(len(rows), scored)
+        reference = torch.zeros(len(rows), longest)
         for index, row in enumerate(rows):
             reference[index, : len(row.completion)] = torch.as_tensor(np.array(row.reference))
     return Rows(
-        input_ids=input_ids,
-        prompt_lengths=torch.tensor([len(row.prompt) for row in rows]),
+        input_ids=torch.tensor(ids),
+        positions=torch.tensor(positions),
+        segments=tuple(segments),
+        predictors=torch.tensor(predictors, dtype=torch.long),
+        targets=torch.tensor([token for row in rows for token in row.completion], dtype=torch.long),
         completion_lengths=torch.tensor([len(row.completion) for row in rows]),
         reference=reference,
     )

@@ -179,7 +179,9 @@ class Loss(BaseModel, ABC):
     """An alignment loss: annotated fields are its parameters, `__call__` its equation.
 
     A loss never reduces, logs, moves devices or talks to other ranks. The annotation of `__call__` (`Pairs`,
-    `Binary`, `Conditional` or `Demonstrations`) chooses the view of the data it is trained on.
+    `Binary`, `Conditional` or `Demonstrations`) chooses the view of the data it is trained on. A loss whose
+    examples depend on each other beyond z0 and `statistics` says `separable = False`; any other is given the
+    examples of a step in parts.
 
     Raises:
         RecipeError: a parameter is unknown, missing or out of range; one line per problem.
@@ -192,6 +194,7 @@ class Loss(BaseModel, ABC):
     value_head: ClassVar[bool] = False
     control_tokens: ClassVar[tuple[str, ...]] = ()
     per: ClassVar[Literal["example", "token"]] = "example"
+    separable: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
     def __init__(self, **parameters: Any) -> None:

@@ -1,15 +1,22 @@
-"""The scored forward: log-probabilities of the completion tokens of padded rows."""
+"""The scored forward: from completions to the log-probabilities of their tokens, or to a loss of these."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from halobench.data.batches import Rows
+from halobench.data.batches import Row, Rows, pack_rows, pad_rows
+from halobench.models.attention import KeysAndValues, Segments, attending
+
+_CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # that are held at once: 64 MiB and 1 GiB
 
 
 class ValueHead(nn.Module):
@@ -36,67 +43,136 @@ class ValueHead(nn.Module):
             else:
                 nn.init.zeros_(parameter)
 
-    def forward(self, hidden: Float[Tensor, "rows scored width"]) -> Float[Tensor, "rows scored"]:
-        """Return (N, C) values; no gradient flows into the hidden states."""
+    def forward(self, hidden: Float[Tensor, "*tokens width"]) -> Float[Tensor, "*tokens"]:
+        """Return (...,) values of (..., H) hidden states; no gradient flows into the hidden states."""
         values: Tensor = self.layers(hidden.detach().to(next(self.parameters()).dtype))
         return values.squeeze(-1)
 
 
+def head_logits(model: PreTrainedModel, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens v"]:
+    """Return (T, V) logits, in float32 or better, of (T, H) last hidden states."""
+    logits: Tensor = model.get_output_embeddings()(hidden)
+    config = model.config.get_text_config()
+    if scale := getattr(config, "logit_scale", None):  # Cohere
+        logits = logits * scale
+    if scale := getattr(config, "logits_scaling", None):  # Granite
+        logits = logits / scale
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+        logits = cap * (logits / cap).tanh()
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """The distributions from which the scored tokens were to be drawn.
+    """The distributions from which the scored tokens were to be drawn, completion by completion.
 
     Args:
-        logits: (N, C, V) in float32 or better, before each scored token.
-        targets: (N, C) the scored tokens.
-        mask: (N, C) True at the scored tokens.
-        hidden: (N, C, H) hidden states behind the logits, or None.
+        logits: (S, V) in float32 or better, before each scored token.
+        targets: (S,) the scored tokens.
+        lengths: (N,) how many of them belong to each completion.
     """
 
-    logits: Float[Tensor, "rows scored vocabulary"]
-    targets: Int[Tensor, "rows scored"]
-    mask: Bool[Tensor, "rows scored"]
-    hidden: Float[Tensor, "rows scored width"] | None
+    logits: Float[Tensor, "scored vocabulary"]
+    targets: Int[Tensor, " scored"]
+    lengths: Int[Tensor, " completions"]
 
     @property
-    def logps(self) -> Float[Tensor, "rows scored"]:
-        """(N, C) logit[y_t] - logsumexp(logits) in nats, zero at padding."""
-        chosen = self.logits.gather(-1, self.targets[..., None]).squeeze(-1)
-        return (chosen - self.logits.logsumexp(-1)) * self.mask
+    def logps(self) -> Float[Tensor, " scored"]:
+        """(S,) logit[y_t] - logsumexp(logits) in nats."""
+        return self.logits.gather(-1, self.targets[:, None]).squeeze(-1) - self.logits.logsumexp(-1)
+
+    def sums(self, values: Float[Tensor, " scored"]) -> Float[Tensor, " completions"]:
+        """(N,) sums of (S,) values over the tokens of each completion, in float64."""
+        return rectangle(values.double(), self.lengths).sum(-1)
 
 
-def predict(model: PreTrainedModel, rows: Rows, *, with_hidden: bool = False) -> Predictions:
-    """Run padded rows through the model and keep what predicts their completions.
+def predict(model: PreTrainedModel, rows: Rows) -> Predictions:
+    """Run rows through the model and keep what predicts their completions."""
+    if rows.segments:
+        logits = head_logits(model, _last_states(model, rows).index_select(0, rows.predictors))
+    else:  # padding at the end is never attended to by what comes before it, so it needs no mask
+        logits = model(input_ids=rows.input_ids, use_cache=False).logits.flatten(0, 1)
+        logits = logits.index_select(0, rows.predictors)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return Predictions(logits=logits, targets=rows.targets, lengths=rows.completion_lengths)
 
-    Args:
-        model: a causal language model.
-        rows: (N, T) tokens; padding at the end is never attended to by what comes before it, so it needs no
-            mask.
-        with_hidden: keep the hidden states too.
-    """
-    num_rows, width = rows.input_ids.shape
-    scored = max(1, int(rows.completion_lengths.max()))
-    offsets = torch.arange(scored, device=rows.input_ids.device)
-    positions = (rows.prompt_lengths[:, None] + offsets).clamp(max=width - 1)  # (N, C)
-    starts = torch.arange(num_rows, device=rows.input_ids.device)[:, None] * width
-    before = (starts + (positions - 1).clamp(min=0)).flatten()  # (N * C,) in the flattened rectangle
-    output = model(input_ids=rows.input_ids, use_cache=False, output_hidden_states=with_hidden)
 
-    def pick(states: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows scored width"]:
-        return states.flatten(0, 1).index_select(0, before).view(num_rows, scored, -1)
-
-    logits = pick(output.logits)
-    return Predictions(
-        logits=logits.to(torch.promote_types(logits.dtype, torch.float32)),
-        targets=rows.input_ids.gather(1, positions),
-        mask=offsets < rows.completion_lengths[:, None],
-        hidden=pick(output.hidden_states[-1]) if with_hidden else None,
+def rectangle(values: Float[Tensor, " scored"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n longest"]:
+    """Lay out (S,) values of tokens as (N, C), a completion a row, zero where it has ended."""
+    longest = max(1, int(lengths.max()))
+    completion = torch.arange(len(lengths), device=values.device).repeat_interleave(
+        lengths, output_size=len(values)
     )
+    starts = lengths.cumsum(0) - lengths
+    within = torch.arange(len(values), device=values.device) - starts[completion]
+    laid_out = values.new_zeros(len(lengths) * longest)
+    return laid_out.index_copy(0, completion * longest + within, values).view(len(lengths), longest)
+
+
+def _last_states(
+    model: PreTrainedModel,
+    rows: Rows,
+    *,
+    memory: dict[int, KeysAndValues] | None = None,
+    kept: dict[int, KeysAndValues] | None = None,
+) -> Float[Tensor, "tokens width"]:
+    """(T, H) last hidden states of packed rows."""
+    layout = Segments(rows.segments, memory=memory, kept=kept)
+    with attending(model):
+        states: Tensor = model.base_model(
+            input_ids=rows.input_ids, position_ids=rows.positions, use_cache=False, layout=layout
+        ).last_hidden_state
+    return states[0]
+
+
+_packable: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def can_pack(model: PreTrainedModel) -> bool:
+    """Whether a model says the same of packed rows as of padded ones; a warning tells why it is not packed.
+
+    Found out on a few tokens, once per model: whoever uses transformers' attention interface can.
+    """
+    if model not in _packable:
+        _packable[model] = _says_the_same(model)
+    return _packable[model]
+
+
+def _says_the_same(model: PreTrainedModel) -> bool:
+    prompt = tuple(range(1, 6))
+    rows = [Row(prompt, (7, 8, 9), True), Row(prompt, (9, 7), True), Row((5, 3), (2, 6, 4, 1), True)]
+    config = model.config.get_text_config()
+    try:
+        if getattr(config, "attention_chunk_size", None):
+            raise NotImplementedError("chunked attention")
+        packed, padded = (
+            predict(model, make(rows).to(model.device)).logps.double() for make in (pack_rows, pad_rows)
+        )
+        asked: dict[int, KeysAndValues] = {}
+        _last_states(model, pack_rows(rows).to(model.device), kept=asked)
+        if len(asked) < config.num_hidden_layers:
+            raise NotImplementedError("not every layer uses transformers' attention interface")
+    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+        worst = float((packed - padded).abs().max())
+        if worst <= tolerance * max(1.0, float(padded.abs().max())):
+            return True
+        reason = f"packed, it is off by {worst:.2g} nats"
+    warnings.warn(f"{type(model).__name__} is run padded, which is slower ({reason})", stacklevel=3)
+    return False
+
+
+def collate(model: PreTrainedModel, rows: Sequence[Row]) -> Rows:
+    """Rows as the model takes them fastest, on its device."""
+    return (pack_rows(rows) if can_pack(model) else pad_rows(rows)).to(model.device)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What the model says of the completions.
+    """What the model says of completions.
 
     Args:
         logps: (N, C) log-probability of each scored token in nats, zero at padding.
@@ -107,6 +183,25 @@ class Scored:
     logps: Float[Tensor, "rows scored"]
     mask: Bool[Tensor, "rows scored"]
     values: Float[Tensor, "rows scored"] | None
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What is to be minimised over the completions of a microbatch.
+
+    Attributes:
+        separable: whether it is a sum over examples once it has started.
+        rows_per_example: completions that belong together.
+    """
+
+    separable: bool
+    rows_per_example: int
+
+    def start(self, own: Callable[[], Scored], mismatched: Scored | None) -> None:
+        """Take what is constant over the examples from what the model says, without gradient."""
+
+    def __call__(self, scored: Scored, rows: slice) -> Float[Tensor, ""]:
+        """Return the sum over the examples in these rows."""
 
 
 class ScoredModel(nn.Module):
@@ -122,10 +217,205 @@ class ScoredModel(nn.Module):
         self.model = model
         self.value_head = value_head
 
-    def forward(self, rows: Rows) -> Scored:
-        """Score the completions of (N, T) padded rows: (N, C) log-probabilities, C the longest completion."""
-        predictions = predict(self.model, rows, with_hidden=self.value_head is not None)
-        values = None
+    def forward(
+        self, rows: Rows, *, objective: Objective | None = None, mismatched: Rows | None = None
+    ) -> Scored | Float[Tensor, ""]:
+        """Score completions, or return an objective of their scores.
+
+        Packed rows with an objective that is separable hold the logits of a few hundred tokens at a time, and
+        go through the head once: each chunk's gradient is made with its loss.
+
+        Args:
+            rows: packed or padded.
+            objective: asked chunk by chunk where it is separable.
+            mismatched: other completions of the prompts of packed `rows`, scored without gradient for the
+                objective to start from.
+        """
+        if not rows.segments:
+            scored = self._score_padded(rows)
+            if objective is None:
+                return scored
+            objective.start(lambda: scored, None)
+            return objective(scored, slice(0, len(rows.completion_lengths)))
+        kept: dict[int, KeysAndValues] | None = None if mismatched is None else {}
+        states = _last_states(self.model, rows, kept=kept)
+        hidden = states.index_select(0, rows.predictors)
+        if objective is None:
+            return self._score(hidden, rows)
+        with torch.no_grad():
+            other = None
+            if mismatched is not None:
+                more = _last_states(self.model, mismatched, memory=kept)
+                behind = torch.cat((states, more)).index_select(0, mismatched.predictors)
+                other = self._score(behind, mismatched)
+            kept = None
+            objective.start(torch.no_grad()(lambda: self._score(hidden, rows)), other)
+        if not objective.separable:
+            return objective(self._score(hidden, rows), slice(0, len(rows.completion_lengths)))
+        lengths = rows.completion_lengths
+        chunks = list(_chunks(lengths.tolist(), objective.rows_per_example, self._chunk_tokens(hidden)))
+
+        def evaluate(part: Float[Tensor, "tokens width"], chunk: _Chunk) -> Tensor:
+            logps = self._token_logps(part, rows.targets[chunk.tokens])
+            return objective(self._scored(logps, part, lengths[chunk.rows]), chunk.rows)
+
+        total: Tensor = _OnePass.apply(hidden, evaluate, chunks, *self._head_parameters())  # type: ignore[no-untyped-call]
+        return total
+
+    def _score_padded(self, rows: Rows) -> Scored:
+        """The plain computation: all logits at once, through the model's own forward."""
+        output = self.model(
+            input_ids=rows.input_ids, use_cache=False, output_hidden_states=self.value_head is not None
+        )
+        logits = output.logits.flatten(0, 1).index_select(0, rows.predictors)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        chosen = logits.gather(-1, rows.targets[:, None]).squeeze(-1)
+        hidden = None
         if self.value_head is not None:
-            values = self.value_head(predictions.hidden) * predictions.mask
-        return Scored(logps=predictions.logps, mask=predictions.mask, values=values)
+            hidden = output.hidden_states[-1].flatten(0, 1).index_select(0, rows.predictors)
+        return self._scored(chosen - logits.logsumexp(-1), hidden, rows.completion_lengths)
+
+    def _score(self, hidden: Float[Tensor, "scored width"], rows: Rows) -> Scored:
+        """Score what (S, H) hidden states predict, a chunk at a time; the backward makes the logits again."""
+        size = self._chunk_tokens(hidden)
+        chunks = [_Chunk(slice(i, i + size), slice(0, 0)) for i in range(0, len(hidden), size)]
+
+        def evaluate(part: Float[Tensor, "tokens width"], chunk: _Chunk) -> Tensor:
+            return self._token_logps(part, rows.targets[chunk.tokens])
+
+        logps = _Recomputed.apply(hidden, evaluate, chunks, *self._head_parameters())  # type: ignore[no-untyped-call]
+        return self._scored(logps, hidden, rows.completion_lengths)
+
+    def _scored(
+        self,
+        logps: Float[Tensor, " scored"],
+        hidden: Float[Tensor, "scored width"] | None,
+        lengths: Int[Tensor, " n"],
+    ) -> Scored:
+        values = None
+        if self.value_head is not None and hidden is not None:
+            values = rectangle(self.value_head(hidden), lengths)
+        laid_out = rectangle(logps, lengths)
+        mask = torch.arange(laid_out.shape[1], device=laid_out.device) < lengths[:, None]
+        return Scored(logps=laid_out, mask=mask, values=values)
+
+    def _token_logps(
+        self, hidden: Float[Tensor, "tokens width"], targets: Int[Tensor, " tokens"]
+    ) -> Float[Tensor, " tokens"]:
+        logps: Tensor = _TokenLogps.apply(head_logits(self.model, hidden), targets)  # type: ignore[no-untyped-call]
+        return logps
+
+    def _chunk_tokens(self, hidden: Tensor) -> int:
+        """Tokens whose logits are held at once."""
+        vocabulary = self.model.config.get_text_config().vocab_size
+        return max(1, _CHUNK_LOGITS[hidden.device.type] // int(vocabulary))
+
+    def _head_parameters(self) -> list[nn.Parameter]:
+        modules = [self.model.get_output_embeddings(), self.value_head]
+        parameters = [p for module in modules if module is not None for p in module.parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+class _Chunk(NamedTuple):
+    """Scored tokens whose logits are held at once, and the completions they are."""
+
+    tokens: slice
+    rows: slice
+
+
+def _chunks(lengths: Sequence[int], rows_per_example: int, size: int) -> Iterator[_Chunk]:
+    """Yield whole examples with at most `size` scored tokens; a larger one alone."""
+    first = start = stop = 0
+    for row in range(0, len(lengths), rows_per_example):
+        added = sum(lengths[row : row + rows_per_example])
+        if row > first and stop + added - start > size:
+            yield _Chunk(slice(start, stop), slice(first, row))
+            first, start = row, stop
+        stop += added
+    if first < len(lengths):
+        yield _Chunk(slice(start, stop), slice(first, len(lengths)))
+
+
+class _TokenLogps(torch.autograd.Function):
+    """logit[y] - logsumexp(logits), in the buffer of the logits, which nobody else may need."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        chosen = logits.gather(-1, targets[:, None])
+        highest = logits.amax(-1, keepdim=True)
+        weights = logits.detach().sub_(highest).exp_()
+        total = weights.sum(-1, keepdim=True)
+        ctx.save_for_backward(weights, total, targets)
+        return (chosen - highest - total.log()).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        weights, total, targets = ctx.saved_tensors
+        gradient = gradients[0][:, None]
+        return weights.mul_(-gradient / total).scatter_add_(1, targets[:, None], gradient), None
+
+
+Evaluate = Callable[[Tensor, _Chunk], Tensor]
+
+
+class _OnePass(torch.autograd.Function):
+    """The sum of a function of hidden states over chunks; every gradient is made as soon as its chunk is.
+
+    Three products with the head per chunk, and the logits of one chunk at a time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, evaluate: Evaluate, chunks: Sequence[_Chunk], *parameters: Tensor
+    ) -> Tensor:
+        total = hidden.new_zeros((), dtype=torch.float64)
+        of_hidden = torch.zeros_like(hidden)
+        of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
+        for chunk in chunks:
+            with torch.enable_grad():
+                part = hidden[chunk.tokens].detach().requires_grad_()
+                value = evaluate(part, chunk)
+                found = torch.autograd.grad(value, [part, *parameters], allow_unused=True)
+            total += value.detach()
+            for gradient, target in zip(found, [of_hidden[chunk.tokens], *of_parameters], strict=True):
+                if gradient is not None:
+                    target.add_(gradient)
+        ctx.save_for_backward(of_hidden, *of_parameters)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        scale = gradients[0]
+        of_hidden, *of_parameters = (saved.mul_(scale) for saved in ctx.saved_tensors)
+        return of_hidden, None, None, *of_parameters
+
+
+class _Recomputed(torch.autograd.Function):
+    """A function of hidden states, chunk by chunk; the backward computes each chunk again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, evaluate: Evaluate, chunks: Sequence[_Chunk], *parameters: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(hidden)
+        ctx.evaluate, ctx.chunks, ctx.parameters = evaluate, chunks, parameters
+        parts = [evaluate(hidden[chunk.tokens], chunk) for chunk in chunks]
+        return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        [hidden] = ctx.saved_tensors
+        parameters = ctx.parameters
+        of_hidden = torch.zeros_like(hidden)
+        of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
+        for chunk in ctx.chunks:
+            with torch.enable_grad():
+                part = hidden[chunk.tokens].detach().requires_grad_()
+                value = ctx.evaluate(part, chunk)
+            found = torch.autograd.grad(
+                value, [part, *parameters], gradients[0][chunk.tokens], allow_unused=True
+            )
+            for gradient, target in zip(found, [of_hidden[chunk.tokens], *of_parameters], strict=True):
+                if gradient is not None:
+                    target.add_(gradient)
+        return of_hidden, None, None, *of_parameters

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halobench.data.batches import Row, batch_by_length, pad_rows
+from halobench.data.batches import Row, batch_by_length
 from halobench.models.load import best_device, load_model, weights_digest
-from halobench.models.logprobs import ScoredModel
+from halobench.models.logprobs import ScoredModel, collate
 from halobench.storage import Artifacts, digest
 
 _MAX_TOKENS = 32_768
@@ -68,12 +68,11 @@ def score_rows(
         rows: prompts and completions, in any order; they are batched by length.
         report: told how many rows are done, of how many.
     """
-    device = next(model.parameters()).device
     scores: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
     done = 0
     for part in batch_by_length(rows, _MAX_TOKENS):
-        padded = pad_rows([rows[index]._replace(reference=None) for index in part])
-        logps = model(padded.to(device)).logps.float()
+        batch = collate(model.model, [rows[index]._replace(reference=None) for index in part])
+        logps = model(batch).logps.float()
         for index, values in zip(part, logps.cpu().numpy(), strict=True):
             scores[index] = values[: len(rows[index].completion)].copy()
         done += len(part)

@@ -14,10 +14,10 @@ import yaml
 from lm_eval.api.model import TemplateLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halobench.data.batches import Row, batch_by_length, pad_rows
+from halobench.data.batches import Row, batch_by_length
 from halobench.generation import Request, generate
 from halobench.materials import Materials
-from halobench.models.logprobs import predict
+from halobench.models.logprobs import collate, predict
 from halobench.registry import SCORERS
 from halobench.scoring.base import NO_DECODE, Contender, Scorer, ScoringResult, make_rows, summarise
 from halobench.storage import digest, home
@@ -91,10 +91,10 @@ class InMemoryLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         answers = [(0.0, False)] * len(rows)
         done = 0
         for part in batch_by_length(rows, _MAX_TOKENS):
-            batch = pad_rows([rows[index] for index in part])
-            predictions = predict(self._model, batch.to(self._model.device))
-            greedy = ((predictions.logits.argmax(-1) == predictions.targets) | ~predictions.mask).all(-1)
-            totals = predictions.logps.double().sum(-1)
+            predictions = predict(self._model, collate(self._model, [rows[index] for index in part]))
+            missed = predictions.logits.argmax(-1) != predictions.targets
+            greedy = predictions.sums(missed.float()) == 0
+            totals = predictions.sums(predictions.logps)
             for index, total, is_greedy in zip(part, totals.tolist(), greedy.tolist(), strict=True):
                 answers[index] = (total, is_greedy)
             done += len(part)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from halobench.data.batches import Row, batch_by_length, pad_rows
+from halobench.data.batches import Row, batch_by_length
 from halobench.feedback import PromptSet
 from halobench.materials import Materials
-from halobench.models.logprobs import predict
+from halobench.models.logprobs import collate, predict
 from halobench.registry import SCORERS
 from halobench.scoring.base import (
     Contender,
@@ -216,17 +216,16 @@ def _kl_records(contender: Contender, prompts: PromptSet) -> list[Record]:
     ]
     records = []
     for part in batch_by_length(asked, _MAX_TOKENS):
-        policy = predict(contender.model, pad_rows([asked[i] for i in part]).to(contender.model.device))
+        policy = predict(contender.model, collate(contender.model, [asked[i] for i in part]))
         reference_model = contender.reference_model
         if reference_model is None:
             raise ValueError("KL needs a reference")
-        reference = predict(reference_model, pad_rows([plain[i] for i in part]).to(reference_model.device))
-        vocabulary = reference.logits.shape[
-            -1
-        ]  # control tokens that the reference does not know are never drawn
+        reference = predict(reference_model, collate(reference_model, [plain[i] for i in part]))
+        # control tokens that the reference does not know are never drawn
+        vocabulary = reference.logits.shape[-1]
         log_p = policy.logits[..., :vocabulary].double().log_softmax(-1)
         log_q = reference.logits.double().log_softmax(-1)
-        kl = ((log_p.exp() * (log_p - log_q)).sum(-1) * policy.mask).sum(-1)
+        kl = policy.sums((log_p.exp() * (log_p - log_q)).sum(-1))
         records += [
             (answers[i].prompt_id, "T=1", 0, "kl", value) for i, value in zip(part, kl.tolist(), strict=True)
         ]

@@ -27,12 +27,16 @@ class StageData:
         mismatched: for each unit and row the same prompt with the completion of another; None without z0.
         plan: the units of each step.
         max_tokens: tokens of a microbatch, padding included.
+        packed: whether microbatches are packed, or padded.
+        each_reads_its_prompts: see `make_step`.
     """
 
     units: Units
     mismatched: Units | None
     plan: list[tuple[int, ...]]
     max_tokens: int
+    packed: bool = True
+    each_reads_its_prompts: bool = False
 
     def step(self, index: int, *, rank: int, num_ranks: int) -> Step:
         """Make one rank's share of a step."""
@@ -41,6 +45,8 @@ class StageData:
             [self.units[unit] for unit in chosen],
             None if self.mismatched is None else [self.mismatched[unit] for unit in chosen],
             max_tokens=self.max_tokens,
+            packed=self.packed,
+            each_reads_its_prompts=self.each_reads_its_prompts,
             rank=rank,
             num_ranks=num_ranks,
         )

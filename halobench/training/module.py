@@ -7,15 +7,21 @@ from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from halobench.data.batches import Microbatch, Rows, Step
+from halobench.data.batches import Microbatch, Step
 from halobench.errors import DivergedError
-from halobench.losses.base import Batch, Binary, Conditional, Demonstrations, Logps, Loss, LossOutput, Pairs
-from halobench.models.logprobs import Scored, ScoredModel
+from halobench.losses.base import Loss, Pairs
+from halobench.models.logprobs import ScoredModel
 from halobench.sections import Optim
-from halobench.training.gate import check_start
+from halobench.training.objective import (
+    Constants,
+    MicrobatchLoss,
+    Sums,
+    logps_of,
+    reference_point,
+    step_statistics,
+)
 from halobench.training.strategies import shard
 
 _MOST_CURVE_POINTS = 200
@@ -24,10 +30,9 @@ _MOST_CURVE_POINTS = 200
 class AlignmentModule(L.LightningModule):
     """Trains a model with a loss: one loader item is one optimizer step.
 
-    Phase 1, without gradient, only for losses with batch statistics: sums over the step and all ranks. Phase
-    2: loss and backward of each microbatch over the global count. So the number of microbatches and of ranks
-        changes
-    speed and memory, never the gradient.
+    First, without gradient, what the examples of the step have in common: z0, statistics. Then loss and
+    backward of each microbatch over the global count. So packing and the number of microbatches and of ranks
+    change speed and memory, never the gradient.
 
     Args:
         loss: the loss.
@@ -84,29 +89,21 @@ class AlignmentModule(L.LightningModule):
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
             group["lr"] = self._learning_rate(batch_idx)
-        z0 = self._reference_point(step)
-        kept, statistics = self._statistics(step)
-
+        constants = self._constants(step)
         denominator = self._denominator(step)
-        sums = _Sums()
+        sums = Sums()
         for index, microbatch in enumerate(step.microbatches):
-            scored = policy(microbatch.rows) if kept is None else kept
-            local_z0 = self._local_reference_point(microbatch) if self._z0_per_microbatch else z0
-            batch = self._batch(microbatch, scored, z0=local_z0, statistics=statistics)
-            if self._checks_start and self.global_step == 0:
-                in_bfloat16 = next(policy.parameters()).dtype == torch.bfloat16
-                in_bfloat16 |= torch.is_autocast_enabled(self.device.type)
-                check_start(self.loss, batch, self._mismatched_logps(microbatch), in_bfloat16=in_bfloat16)
-            output = self.loss(batch)
-            counted = _counted(microbatch, batch)
-            total = torch.where(counted, output.losses, 0.0).sum()
-            sums.add(output, counted, batch)
-            # strategies average gradients over ranks; ours is a sum over the global count
-            is_last = index == len(step.microbatches) - 1
-            self._backward(total / denominator * self.trainer.world_size, synchronise=is_last)
+            objective = self._objective(step, microbatch, constants, denominator, sums)
+            total = policy(
+                microbatch.rows,
+                objective=objective,
+                mismatched=microbatch.mismatched if microbatch.goes_on else None,
+            )
+            self._backward(total, synchronise=index == len(step.microbatches) - 1)
         metrics = self._reduce(sums, denominator)
         metrics["grad_norm"] = self._clip(optimizer)
-        if z0 is not None:
+        z0 = objective.constants.z0
+        if z0 is not None and not self._z0_per_microbatch:
             metrics["z0"] = float(z0)
         self._require_finite(metrics, batch_idx)
         optimizer.step()
@@ -131,60 +128,52 @@ class AlignmentModule(L.LightningModule):
             return float(max(1, step.num_scored_tokens))
         return max(1.0, step.num_completions / (2 if self.loss.view() is Pairs else 1))
 
-    def _batch(
-        self,
-        microbatch: Microbatch,
-        scored: Scored,
-        *,
-        z0: Float[Tensor, ""] | None,
-        statistics: Float[Tensor, " k"] | None,
-    ) -> Batch:
-        """Dress what the model said of a microbatch as the batch type of the loss."""
-        logps = _logps(scored, microbatch.rows)
-        kind = self.loss.view()
-        if kind is Pairs:
-            return Pairs(chosen=_every_other(logps, 0), rejected=_every_other(logps, 1))
-        if kind is Binary:
-            return Binary(completion=logps, desirable=microbatch.desirable, z0=z0, statistics=statistics)
-        if kind is Conditional:
-            return Conditional(completion=logps, desirable=microbatch.desirable)
-        return Demonstrations(completion=logps)
-
     @torch.no_grad()
-    def _mismatched_logps(self, microbatch: Microbatch) -> Logps | None:
-        if microbatch.mismatched is None:
-            return None
-        return _logps(self._policy()(microbatch.mismatched), microbatch.mismatched)
+    def _constants(self, step: Step) -> Constants:
+        """Ask in a pass of its own what must be known before the first microbatch of several.
 
-    def _reference_point(self, step: Step) -> Float[Tensor, ""] | None:
-        """z0 = max(0, mean log ratio of the step's mismatched completions), over all ranks, in nats."""
-        if not self.loss.uses_z0 or self._z0_per_microbatch:
-            return None
-        parts = [self._mismatched_logps(microbatch) for microbatch in step.microbatches]
-        total = torch.stack([part.log_ratio.sum() for part in parts if part is not None]).sum()
-        return (self._sum_over_ranks(total) / max(1, step.num_completions)).clamp(min=0)
-
-    def _local_reference_point(self, microbatch: Microbatch) -> Float[Tensor, ""] | None:
-        part = self._mismatched_logps(microbatch)
-        if part is None:
-            return None
-        return (part.log_ratio.sum() / (part.num_tokens > 0).sum().clamp(min=1)).clamp(min=0)
-
-    def _statistics(self, step: Step) -> tuple[Scored | None, Float[Tensor, " k"] | None]:
-        """Return the loss's sums over the step; a single microbatch is kept with its graph."""
-        if not self._has_statistics:
-            return None, None
+        A single one that is packed tells it on its way.
+        """
         policy = self._policy()
-        single = len(step.microbatches) == 1
-        sums = []
-        kept = None
-        for microbatch in step.microbatches:
-            with torch.set_grad_enabled(single):
-                scored = policy(microbatch.rows)
-            with torch.no_grad():
-                sums.append(self.loss.statistics(self._batch(microbatch, scored, z0=None, statistics=None)))
-            kept = scored if single else None
-        return kept, self._sum_over_ranks(torch.stack(sums).sum(0))  # type: ignore[arg-type]
+        z0 = statistics = None
+        alone = [part.mismatched for part in step.microbatches if not part.goes_on]
+        if self.loss.uses_z0 and not self._z0_per_microbatch and alone:
+            others = [
+                logps_of(policy(rows), rows.reference, slice(None)) for rows in alone if rows is not None
+            ]
+            z0 = reference_point(others, self._sum_over_ranks, step.num_completions)
+        if self._has_statistics and len(step.microbatches) > 1:
+            parts = [(policy(part.rows), part) for part in step.microbatches]
+            statistics = step_statistics(self.loss, parts, self._sum_over_ranks)
+        return Constants(z0, statistics)
+
+    def _objective(
+        self, step: Step, microbatch: Microbatch, constants: Constants, denominator: float, sums: Sums
+    ) -> MicrobatchLoss:
+        """The loss of a microbatch, over the global count."""
+        policy = self._policy()
+        checks_start = self._checks_start and self.global_step == 0
+        in_bfloat16 = next(policy.parameters()).dtype == torch.bfloat16
+        in_bfloat16 |= torch.is_autocast_enabled(self.device.type)
+        others = None
+        if microbatch.mismatched is not None and not microbatch.goes_on:
+            if checks_start or self._z0_per_microbatch:
+                with torch.no_grad():
+                    others = policy(microbatch.mismatched)
+        return MicrobatchLoss(
+            loss=self.loss,
+            microbatch=microbatch,
+            # strategies average gradients over ranks; ours is a sum over the global count
+            scale=self.trainer.world_size / denominator,
+            constants=constants,
+            others=others,
+            num_completions=None if self._z0_per_microbatch else step.num_completions,
+            has_statistics=self._has_statistics,
+            checks_start=checks_start,
+            in_bfloat16=in_bfloat16,
+            sum_over_ranks=self._sum_over_ranks,
+            sums=sums,
+        )
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         total: Any = self.trainer.strategy.reduce(value.clone(), reduce_op="sum")
@@ -209,7 +198,7 @@ class AlignmentModule(L.LightningModule):
         norm = norms[0]
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
-    def _reduce(self, sums: _Sums, denominator: float) -> dict[str, float]:
+    def _reduce(self, sums: Sums, denominator: float) -> dict[str, float]:
         names = sorted(sums.totals)
         values = self._sum_over_ranks(torch.stack([sums.totals[name] for name in names]).double()).tolist()
         totals = dict(zip(names, values, strict=True))
@@ -246,45 +235,3 @@ class AlignmentModule(L.LightningModule):
         """Take the curves up again."""
         self.curves = [tuple(row) for row in checkpoint["halobench"]["curves"]]
         self.num_tokens = checkpoint["halobench"]["num_tokens"]
-
-
-class _Sums:
-    """Sums of what the curves show, and how many examples each is over (as "n:" and its name)."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-
-    def add(self, output: LossOutput, counted: Tensor, batch: Batch) -> None:
-        self._put("loss", output.losses.detach(), counted)
-        for name, values in output.metrics.items():
-            self._put(name, values.detach(), counted)
-        rewards = output.rewards
-        if rewards is None:
-            return
-        if isinstance(batch, Pairs):
-            self._put("reward_chosen", rewards[:, 0], counted)
-            self._put("reward_rejected", rewards[:, 1], counted)
-            self._put("reward_accuracy", (rewards[:, 0] > rewards[:, 1]).double(), counted)
-        elif isinstance(batch, Binary):
-            self._put("reward_desirable", rewards, counted & batch.desirable)
-            self._put("reward_undesirable", rewards, counted & ~batch.desirable)
-
-    def _put(self, name: str, values: Tensor, counted: Tensor) -> None:
-        for key, value in ((name, torch.where(counted, values, 0.0).sum()), (f"n:{name}", counted.sum())):
-            self.totals[key] = self.totals.get(key, torch.zeros_like(value)) + value
-
-
-def _logps(scored: Scored, rows: Rows) -> Logps:
-    return Logps(policy=scored.logps, reference=rows.reference, mask=scored.mask, values=scored.values)
-
-
-def _every_other(logps: Logps, first: int) -> Logps:
-    """Rows first, first + 2, ... of interleaved pairs."""
-    reference = None if logps.reference is None else logps.reference[first::2]
-    return Logps(policy=logps.policy[first::2], reference=reference, mask=logps.mask[first::2])
-
-
-def _counted(microbatch: Microbatch, batch: Batch) -> Tensor:
-    """(B,) False for the rows that only keep a rank busy."""
-    lengths = microbatch.rows.completion_lengths
-    return (lengths[::2] if isinstance(batch, Pairs) else lengths) > 0

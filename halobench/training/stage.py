@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from halobench.losses.base import Loss
 from halobench.losses.sft import SFT
 from halobench.materials import Materials
 from halobench.models.load import DTYPES, add_control_tokens, load_model, new_model, save_model
-from halobench.models.logprobs import ScoredModel, ValueHead
+from halobench.models.logprobs import ScoredModel, ValueHead, can_pack
 from halobench.recipe import Recipe
 from halobench.sections import Optim
 from halobench.storage import canonical_json, home
@@ -57,7 +58,12 @@ def train_stage(
     model = _start(recipe, stage, start, materials)
     add_control_tokens(model, tokenizer, loss.control_tokens)
     encoder = materials.encoder(tokenizer)
-    data = _data(materials, encoder, stage, start, report)
+    packed = recipe.execution.hot_path == "fused" and can_pack(model)
+    data = replace(
+        _data(materials, encoder, stage, start, report),
+        packed=packed,
+        each_reads_its_prompts=recipe.z0 == "microbatch",
+    )
     module = _module(recipe, loss, stage, model, num_steps=len(data.plan))
     checkpoints = home() / "checkpoints" / name
     checkpoints.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.data.batches import Row, batch_by_length, make_step, pad_rows, plan_steps
+from halobench.data.batches import Row, Segment, batch_by_length, make_step, pack_rows, pad_rows, plan_steps
 from halobench.data.views import View, make_view
 from halobench.feedback import Feedback, Message, response
 
@@ -150,16 +150,60 @@ def test_rows_are_padded_to_a_rectangle_with_the_prompts_first():
     ]
     padded = pad_rows(rows)
     assert padded.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 0, 0, 0]]
-    assert padded.prompt_lengths.tolist() == [2, 1]
+    assert padded.predictors.tolist() == [1, 2, 3, 5]  # the tokens before 3, 4, 5 and 7
+    assert padded.targets.tolist() == [3, 4, 5, 7]
     assert padded.completion_lengths.tolist() == [3, 1]
     assert padded.reference.tolist() == [[-1, -2, -3], [-4, 0, 0]]
+    assert padded.segments == ()
     assert pad_rows([r._replace(reference=None) for r in rows]).reference is None
 
 
-def test_no_rows_become_two_with_nothing_to_score():
-    padded = pad_rows([])
-    assert padded.completion_lengths.tolist() == [0, 0]
-    assert padded.input_ids.shape == (2, 1)
+def test_rows_are_packed_with_every_prompt_once():
+    rows = [
+        Row((1, 2), (3, 4, 5), True),
+        Row((6,), (7,), False),
+        Row((1, 2), (8, 9), False),  # reads the prompt of the first
+        Row((1, 2), (), False),
+    ]
+    packed = pack_rows(rows)
+    assert packed.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 3]]
+    assert packed.segments == (Segment(0, 5), Segment(5, 2), Segment(7, 2, 0, 2))
+    assert packed.predictors.tolist() == [1, 2, 3, 5, 1, 7]
+    assert packed.targets.tolist() == [3, 4, 5, 7, 8, 9]
+    assert packed.completion_lengths.tolist() == [3, 1, 2, 0]
+
+
+def test_rows_that_go_on_from_others_repeat_no_prompt():
+    before = [Row((1, 2), (3, 4, 5), True), Row((6,), (7,), False)]  # tokens 0 to 6
+    rows = [Row((6,), (8, 9), True), Row((1, 2), (3,), True), Row((5, 5), (4,), True)]
+    packed = pack_rows(rows, after=before)
+    assert packed.input_ids.tolist() == [[8, 9, 3, 5, 5, 4]]  # the third prompt was not there
+    assert packed.positions.tolist() == [[1, 2, 2, 0, 1, 2]]
+    assert packed.segments == (Segment(0, 2, 5, 1), Segment(2, 1, 0, 2), Segment(3, 3))
+    assert packed.predictors.tolist() == [5, 7, 1, 11]
+
+
+def test_a_prompt_stands_once_for_all_its_units():
+    units = [(row(4, 2, token=1 + i % 2),) for i in range(6)]
+    [part] = make_step(units, None, max_tokens=100).microbatches
+    assert part.rows.input_ids.shape == (1, 2 * 4 + 6 * 2)
+    # 3 units of a prompt are 4 + 3 * 2 tokens: two microbatches of one prompt each, not three of mixed ones
+    parts = make_step(units, None, max_tokens=10).microbatches
+    assert [part.rows.input_ids.unique().tolist() for part in parts] == [[1], [2]]
+
+
+def test_mismatched_completions_of_a_single_microbatch_read_its_prompts():
+    mismatched = [tuple(row(2, 3, r.prompt[0]) for r in unit) for unit in UNITS]
+    single = make_step(UNITS, mismatched, max_tokens=1000).microbatches
+    assert [part.goes_on for part in single] == [True]
+    assert single[0].mismatched.input_ids.shape == (1, 3 * 14)
+    # with several microbatches z0 is asked for before the first of them, unless each has its own
+    several = make_step(UNITS, mismatched, max_tokens=40).microbatches
+    assert {part.goes_on for part in several} == {False}
+    own = make_step(UNITS, mismatched, max_tokens=40, each_reads_its_prompts=True).microbatches
+    assert {part.goes_on for part in own} == {True}
+    assert len(own) == len(several) > 1
 
 
 UNITS = [
@@ -175,7 +219,8 @@ def test_ranks_share_a_step_without_loss(num_ranks):
     for part in [part for step in steps for part in step.microbatches]:
         rows = part.rows
         if rows.completion_lengths.sum():
-            tokens = rows.input_ids[:, 0].tolist()
+            last = rows.completion_lengths.cumsum(0) - 1
+            tokens = rows.targets[last].tolist()
             assert tokens[::2] == tokens[1::2]  # both sides of a pair are side by side
             assert part.desirable.tolist() == [True, False] * (len(tokens) // 2)
             seen.update(zip(tokens, rows.completion_lengths.tolist(), strict=True))
@@ -193,9 +238,10 @@ def test_counts_of_a_step_are_those_of_all_ranks(num_ranks):
         assert step.num_tokens == (scored + 14 * 2) + 14 * 6
 
 
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("max_tokens", [1, 30, 40, 64, 1000])
-def test_microbatches_respect_the_token_budget(max_tokens):
-    parts = make_step(UNITS, None, max_tokens=max_tokens).microbatches
+def test_microbatches_respect_the_token_budget(max_tokens, packed):
+    parts = make_step(UNITS, None, max_tokens=max_tokens, packed=packed).microbatches
     for part in parts:
         # a pair that is larger on its own gets a microbatch of its own
         assert part.rows.input_ids.numel() <= max_tokens or len(part.desirable) == 2
@@ -205,14 +251,20 @@ def test_microbatches_respect_the_token_budget(max_tokens):
 def test_mismatched_completions_respect_the_token_budget_too():
     units = [(row(2, 2),) for _ in range(8)]
     mismatched = [(row(2, 18),) for _ in range(8)]
-    for part in make_step(units, mismatched, max_tokens=40).microbatches:
+    for part in make_step(units, mismatched, max_tokens=40, packed=False).microbatches:
         assert part.mismatched.input_ids.numel() <= 40
+    for part in make_step(units, mismatched, max_tokens=50).microbatches:
+        assert part.rows.input_ids.numel() + part.mismatched.input_ids.numel() <= 50
 
 
 def test_mismatched_completions_travel_with_their_rows():
     mismatched = [tuple(row(3, 1, r.prompt[0]) for r in unit) for unit in UNITS]
-    for part in make_step(UNITS, mismatched, max_tokens=60).microbatches:
+    for part in make_step(UNITS, mismatched, max_tokens=60, packed=False).microbatches:
         assert part.mismatched.input_ids[:, 0].tolist() == part.rows.input_ids[:, 0].tolist()
+    for part in make_step(UNITS, mismatched, max_tokens=60).microbatches:
+        rows, others = part.rows, part.mismatched
+        last = rows.completion_lengths.cumsum(0) - 1
+        assert others.targets.tolist() == rows.targets[last].tolist()  # one token each
 
 
 def test_a_rank_without_units_has_something_to_compute_and_nothing_to_score():
@@ -229,7 +281,8 @@ def test_a_step_moves_to_a_device_whole():
     [part] = step.microbatches
     tensors = [part.desirable]
     for side in (part.rows, part.mismatched):
-        tensors += [side.input_ids, side.prompt_lengths, side.completion_lengths, side.reference]
+        tensors += [side.input_ids, side.positions, side.predictors, side.targets]
+        tensors += [side.completion_lengths, side.reference]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 

@@ -1,4 +1,4 @@
-"""The scored forward: the log-probabilities of padded rows are those of each row alone."""
+"""The scored forward: log-probabilities of rows, packed or padded, are those of each row alone."""
 
 import random
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from halobench.data.batches import pad_rows
+from halobench.data.batches import pack_rows, pad_rows
 from halobench.models.logprobs import ScoredModel, ValueHead, predict
 from tests.models.tiny import VOCABULARY, logps_by_hand, random_row, tiny_llama
 
@@ -28,9 +28,10 @@ def scored_model(model, *, seed=0):
     return ScoredModel(model, ValueHead(16, seed=seed).double())
 
 
-def test_log_probabilities_are_those_of_each_row_alone(model, rows):
+@pytest.mark.parametrize("lay_out", [pack_rows, pad_rows])
+def test_log_probabilities_are_those_of_each_row_alone(model, rows, lay_out):
     with torch.no_grad():
-        scored = ScoredModel(model)(pad_rows(rows))
+        scored = ScoredModel(model)(lay_out(rows))
         assert scored.logps.shape == (5, 8)
         for found, mask, row in zip(scored.logps, scored.mask, rows, strict=True):
             assert mask.sum() == len(row.completion)
@@ -41,13 +42,13 @@ def test_log_probabilities_are_those_of_each_row_alone(model, rows):
 
 def test_right_padding_changes_nothing_whatever_it_holds(model, rows):
     padded = pad_rows(rows)
-    num_rows, width = padded.input_ids.shape
-    noise = torch.randint(VOCABULARY, (num_rows, width + 7), generator=torch.Generator().manual_seed(0))
-    is_token = torch.arange(width + 7) < (padded.prompt_lengths + padded.completion_lengths)[:, None]
-    wide = torch.where(is_token, torch.nn.functional.pad(padded.input_ids, (0, 7)), noise)
+    noise = torch.randint(VOCABULARY, padded.input_ids.shape, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([row.length for row in rows])
+    is_token = torch.arange(padded.input_ids.shape[1]) < lengths[:, None]
     scorer = scored_model(model)
     with torch.no_grad():
-        narrow, noisy = scorer(padded), scorer(replace(padded, input_ids=wide))
+        narrow = scorer(padded)
+        noisy = scorer(replace(padded, input_ids=torch.where(is_token, padded.input_ids, noise)))
     torch.testing.assert_close(noisy.logps, narrow.logps, rtol=0, atol=1e-12)
     torch.testing.assert_close(noisy.values, narrow.values, rtol=0, atol=1e-12)
 
@@ -60,27 +61,29 @@ def test_logits_of_a_bfloat16_model_are_made_float32_before_they_are_normalised(
     torch.testing.assert_close(totals, torch.ones_like(totals), rtol=0, atol=1e-5)
 
 
-def test_the_critic_sends_no_gradient_into_the_trunk(rows):
+@pytest.mark.parametrize("lay_out", [pack_rows, pad_rows])
+def test_the_critic_sends_no_gradient_into_the_trunk(rows, lay_out):
     scorer = scored_model(tiny_llama())
-    scorer(pad_rows(rows)).values.square().sum().backward()
+    scorer(lay_out(rows)).values.square().sum().backward()
     assert all(parameter.grad is None for parameter in scorer.model.parameters())
     assert all((parameter.grad != 0).any() for parameter in scorer.value_head.parameters())
 
 
-def test_a_value_is_an_estimate_before_its_token_is_chosen(model, rows):
+@pytest.mark.parametrize("lay_out", [pack_rows, pad_rows])
+def test_a_value_is_an_estimate_before_its_token_is_chosen(model, rows, lay_out):
     scorer = scored_model(model)
     row = rows[0]
     changed = row._replace(completion=(*row.completion[:2], 1 + row.completion[2] % 39, *row.completion[3:]))
     with torch.no_grad():
-        before, after = scorer(pad_rows([row, changed])).values
+        before, after = scorer(lay_out([row, changed])).values
     torch.testing.assert_close(after[:3], before[:3], rtol=0, atol=1e-12)
     assert (after[3:] - before[3:]).abs().min() > 1e-6
 
 
-def test_values_are_zero_at_padding_and_follow_from_their_seed(model, rows):
-    padded = pad_rows(rows)
+@pytest.mark.parametrize("lay_out", [pack_rows, pad_rows])
+def test_values_are_zero_at_padding_and_follow_from_their_seed(model, rows, lay_out):
     with torch.no_grad():
-        first, again, other = (scored_model(model, seed=seed)(padded) for seed in (0, 0, 1))
+        first, again, other = (scored_model(model, seed=seed)(lay_out(rows)) for seed in (0, 0, 1))
     assert (first.values[~first.mask] == 0).all()
     assert torch.equal(first.values, again.values)
     assert not torch.equal(first.values, other.values)
