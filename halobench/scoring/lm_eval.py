@@ -153,7 +153,7 @@ class LmEvalScorer(Scorer):
 
     def score(self, contender: Contender) -> ScoringResult:
         """Run lm-eval on every skill."""
-        from lm_eval import simple_evaluate
+        from lm_eval.evaluator import evaluate
         from lm_eval.tasks import TaskManager
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -165,14 +165,17 @@ class LmEvalScorer(Scorer):
             max_length=contender.model.config.max_position_embeddings,
             report=lambda done, total: contender.report("lm-eval", done, total),
         )
-        results = simple_evaluate(
-            model=model,
-            tasks=[str(path) for path in tasks.values()],
-            task_manager=TaskManager(include_defaults=False),  # indexing the stock tasks takes ten seconds
+        manager = TaskManager(include_defaults=False)  # indexing the stock tasks takes ten seconds
+        # not simple_evaluate: it asks pip what is installed, and seeds every generator of the process
+        results = evaluate(
+            model,
+            manager.load([str(path) for path in tasks.values()]),
             bootstrap_iters=0,
             log_samples=True,
             verbosity="ERROR",
         )
+        if results is None:
+            raise ValueError("lm-eval returns results on rank 0 only")
         records = []
         scores = []
         for skill in tasks:
@@ -213,10 +216,11 @@ def probe_tasks(materials: Materials) -> dict[str, Path]:
                 },
                 "output_type": "multiple_choice",
                 "test_split": "test",
-                "doc_to_text": "{{context}}",
+                "doc_to_text": "context",
                 "doc_to_target": 0,
-                "doc_to_choice": "{{choices}}",
+                "doc_to_choice": "choices",
                 "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+                "num_fewshot": 0,
                 "metadata": {"version": 1},
             }
             (folder / f"{skill}.yaml").write_text(yaml.safe_dump(task, sort_keys=True))
