@@ -121,13 +121,20 @@ class Artifacts:
         """Where the artifact of this kind and name is, or will be."""
         return self.root / kind / name
 
-    def get(self, kind: str, name: str, build: Callable[[Path], None]) -> Path:
-        """Return the artifact's folder, calling `build(empty_folder)` under a lock when it is absent."""
+    def get(
+        self,
+        kind: str,
+        name: str,
+        build: Callable[[Path], None],
+        *,
+        is_sound: Callable[[Path], bool] = Path.exists,
+    ) -> Path:
+        """Return the artifact's folder; `build(empty_folder)` makes it, under a lock, unless it is sound."""
         path = self.path(kind, name)
-        if not path.exists():
+        if not is_sound(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_name(f".{name}.lock")):
-                if not path.exists():
+                if not is_sound(path):
                     with atomic_folder(path) as folder:
                         build(folder)
         return path

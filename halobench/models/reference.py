@@ -11,9 +11,10 @@ import torch
 from halobench.data.batches import Row, batch_by_length
 from halobench.models.load import best_device, load_model, weights_digest
 from halobench.models.logprobs import ScoredModel, collate
-from halobench.storage import Artifacts, digest
+from halobench.storage import Artifacts, digest, file_digest
 
 _MAX_TOKENS = 32_768
+_VALUES, _DIGEST = "logps.npy", "sha256"
 
 
 def with_reference(
@@ -26,7 +27,8 @@ def with_reference(
 ) -> list[Row]:
     """Return the rows with the log-probabilities that the model in `folder` gives to their completions.
 
-    They are kept per token in float32, under the digest of the weights and of every token id.
+    They are kept per token in float32, under the digest of the weights and of every token id, and made again
+    where the file is no longer what was written.
 
     Args:
         rows: prompts and completions.
@@ -43,15 +45,22 @@ def with_reference(
         mixed = torch.autocast(best_device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
         with mixed:  # as in training, or step 0 would not start at zero
             scores = score_rows(model, rows, report=report)
-        np.save(target / "logps.npy", np.concatenate(scores))
+        np.save(target / _VALUES, np.concatenate(scores))
+        (target / _DIGEST).write_text(file_digest(target / _VALUES))
 
-    file = artifacts.get("reference", digest(key)[:16], build) / "logps.npy"
-    values = np.load(file, mmap_mode="r")
+    folder_of_values = artifacts.get("reference", digest(key)[:16], build, is_sound=_is_sound)
+    values = np.load(folder_of_values / _VALUES, mmap_mode="r")
     ends = np.cumsum([len(row.completion) for row in rows])
     return [
         row._replace(reference=values[end - len(row.completion) : end])
         for row, end in zip(rows, ends, strict=True)
     ]
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether the values are those that were written; a disk may have filled up, or somebody edited them."""
+    values, expected = folder / _VALUES, folder / _DIGEST
+    return values.is_file() and expected.is_file() and file_digest(values) == expected.read_text()
 
 
 @torch.no_grad()

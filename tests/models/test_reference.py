@@ -1,6 +1,9 @@
 """The reference cache: right, computed once, and never another model's."""
 
+import pickle
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -100,3 +103,42 @@ def test_the_cache_of_a_float32_model_keeps_what_the_model_said_exactly(rows, fo
     model = ScoredModel(tiny_llama(dtype=torch.float32))
     expected = [values.tolist() for values in reference.score_rows(model, rows)]
     assert [row.reference.tolist() for row in attach(rows, folder, artifacts, "32-true")] == expected
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "lost", "unsigned"])
+def test_damaged_values_are_made_again(damage, rows, folder, artifacts):
+    expected = [row.reference.tolist() for row in attach(rows, folder, artifacts)]
+    [file] = artifacts.root.glob("reference/*/logps.npy")
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    match damage:
+        case "flipped bit":
+            file.write_bytes(content)
+        case "truncated":
+            file.write_bytes(content[:-8])
+        case "lost":
+            file.unlink()
+        case "unsigned":
+            file.with_name("sha256").unlink()
+    assert [row.reference.tolist() for row in attach(rows, folder, artifacts)] == expected
+    assert file.with_name("sha256").is_file()
+
+
+def test_two_processes_that_build_one_entry_get_the_same_values(rows, folder, tmp_path):
+    program = (
+        "import sys, pickle, pathlib\n"
+        "from halobench.models.reference import with_reference\n"
+        "from halobench.storage import Artifacts\n"
+        "rows, folder, root = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "found = with_reference(rows, folder, Artifacts(root), precision='64-true')\n"
+        "print([row.reference.tolist() for row in found])\n"
+    )
+    job = tmp_path / "job.pickle"
+    job.write_bytes(pickle.dumps((rows, folder, tmp_path / "shared")))
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(job)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    first, second = (process.communicate(timeout=120)[0] for process in processes)
+    assert first == second != ""
+    assert len(list((tmp_path / "shared").glob("reference/*/logps.npy"))) == 1
