@@ -1,10 +1,11 @@
 # make quickstart   set up, train the built-in suite, show its board
 # make test         set up, run the tests
+# make bench        set up with TRL, measure the speed of training: hours, see halobench/bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 QUICKSTART := .halobench/quickstart
 
-.PHONY: setup quickstart test lint leaderboard
+.PHONY: setup quickstart test lint leaderboard bench
 
 setup: .venv/.installed
 
@@ -29,3 +30,8 @@ lint: setup
 
 leaderboard: setup
 	$(BIN)/halobench leaderboard
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python -m halobench.bench
+	$(BIN)/python -m halobench.bench --models S --precisions fp32 --contestants halobench halobench-bare --rounds 20
