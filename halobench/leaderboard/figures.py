@@ -111,7 +111,7 @@ def score_plot(setting: Setting, tables: Tables) -> Plot | None:
     _label_rows(axes, names)
     return Plot(
         "scores",
-        f"{_TITLES.get(key, key)} by row",
+        f"By row: {_TITLES.get(key, key)}",
         "One line per row of the board: a dot for the estimate with its 95% interval, small dots for seeds"
         + ("; a dashed line marks the reference" if reference is not None else "")
         + ". The numbers are in the table below it.",

@@ -369,24 +369,19 @@ class _OnePass(torch.autograd.Function):
         ctx: Any, hidden: Tensor, evaluate: Evaluate, chunks: Sequence[_Chunk], *parameters: Tensor
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float64)
-        of_hidden = torch.zeros_like(hidden)
-        of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
+        found = [torch.zeros_like(tensor) for tensor in (hidden, *parameters)]
         for chunk in chunks:
             with torch.enable_grad():
                 part = hidden[chunk.tokens].detach().requires_grad_()
                 value = evaluate(part, chunk)
-                found = torch.autograd.grad(value, [part, *parameters], allow_unused=True)
+            _add_gradients(value, None, (part, *parameters), (found[0][chunk.tokens], *found[1:]))
             total += value.detach()
-            for gradient, target in zip(found, [of_hidden[chunk.tokens], *of_parameters], strict=True):
-                if gradient is not None:
-                    target.add_(gradient)
-        ctx.save_for_backward(of_hidden, *of_parameters)
+        ctx.save_for_backward(*found)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        scale = gradients[0]
-        of_hidden, *of_parameters = (saved.mul_(scale) for saved in ctx.saved_tensors)
+        of_hidden, *of_parameters = (saved.mul_(gradients[0]) for saved in ctx.saved_tensors)
         return of_hidden, None, None, *of_parameters
 
 
@@ -397,25 +392,34 @@ class _Recomputed(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, evaluate: Evaluate, chunks: Sequence[_Chunk], *parameters: Tensor
     ) -> Tensor:
+        device = hidden.device.type
         ctx.save_for_backward(hidden)
         ctx.evaluate, ctx.chunks, ctx.parameters = evaluate, chunks, parameters
+        ctx.precision = torch.autocast(
+            device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
+        )
         parts = [evaluate(hidden[chunk.tokens], chunk) for chunk in chunks]
         return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         [hidden] = ctx.saved_tensors
-        parameters = ctx.parameters
-        of_hidden = torch.zeros_like(hidden)
-        of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
+        found = [torch.zeros_like(tensor) for tensor in (hidden, *ctx.parameters)]
         for chunk in ctx.chunks:
-            with torch.enable_grad():
+            with torch.enable_grad(), ctx.precision:
                 part = hidden[chunk.tokens].detach().requires_grad_()
                 value = ctx.evaluate(part, chunk)
-            found = torch.autograd.grad(
-                value, [part, *parameters], gradients[0][chunk.tokens], allow_unused=True
-            )
-            for gradient, target in zip(found, [of_hidden[chunk.tokens], *of_parameters], strict=True):
-                if gradient is not None:
-                    target.add_(gradient)
-        return of_hidden, None, None, *of_parameters
+            into = (found[0][chunk.tokens], *found[1:])
+            _add_gradients(value, gradients[0][chunk.tokens], (part, *ctx.parameters), into)
+        return found[0], None, None, *found[1:]
+
+
+def _add_gradients(
+    value: Tensor, outer: Tensor | None, inputs: Sequence[Tensor], into: Sequence[Tensor]
+) -> None:
+    """Add the gradients of a chunk to those of all."""
+    for gradient, target in zip(
+        torch.autograd.grad(value, inputs, outer, allow_unused=True), into, strict=True
+    ):
+        if gradient is not None:
+            target.add_(gradient)

@@ -81,7 +81,9 @@ class AlignmentModule(L.LightningModule):
         if policy.value_head is not None:
             groups.append({"params": list(policy.value_head.parameters())})
         optim = self._optim
-        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+        return torch.optim.AdamW(
+            groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
+        )
 
     def training_step(self, step: Step, batch_idx: int) -> None:
         """Take one optimizer step."""
