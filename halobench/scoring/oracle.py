@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 
 from halobench.data.batches import Row, batch_by_length
-from halobench.feedback import PromptSet
+from halobench.feedback import EvaluationPrompt, PromptSet
 from halobench.materials import Materials
 from halobench.models.logprobs import collate, predict
 from halobench.registry import SCORERS
@@ -24,6 +25,7 @@ from halobench.scoring.base import (
     sampling_config,
     summarise,
 )
+from halobench.worlds.base import World
 
 _TIE = 1e-9
 _SHOWCASE = 64
@@ -97,7 +99,6 @@ class _Judge:
 
     def __init__(self, materials: Materials) -> None:
         self._world = materials.world
-        self._baselines: dict[str, np.ndarray] = {}
         self._components: dict[tuple[str, str], dict[str, float]] = {}
 
     def records(
@@ -106,7 +107,7 @@ class _Judge:
         """Every metric of each answer that needs no reference; with `only`, just these."""
         records = []
         for prompt, answers in _by_prompt(prompts, texts):
-            baseline = self.baseline(prompts, prompt)
+            baseline = _utilities_of_draws(self._world, prompts.rows[prompt])
             for answer in answers:
                 parts = self._parts(prompts, prompt, answer.text)
                 utility = sum(parts.values())
@@ -157,21 +158,20 @@ class _Judge:
         """True utility of an answer to the prompt of that number."""
         return sum(self._parts(prompts, prompt, text).values())
 
-    def baseline(self, prompts: PromptSet, prompt: int) -> np.ndarray:
-        """(draws,) utilities of the preferred answers of a prompt; they were all ended."""
-        row = prompts.rows[prompt]
-        if row.prompt_id not in self._baselines:
-            end = self._world.end_marker
-            utilities = [self.utility(prompts, prompt, f"{text} {end}") for text in row.chosen]
-            self._baselines[row.prompt_id] = np.array(utilities)
-        return self._baselines[row.prompt_id]
-
     def _parts(self, prompts: PromptSet, prompt: int, text: str) -> dict[str, float]:
         row = prompts.rows[prompt]
         key = (row.prompt_id, text)
         if key not in self._components:
             self._components[key] = dict(self._world.utility(row.prompt, text))
         return self._components[key]
+
+
+@lru_cache(maxsize=1024)
+def _utilities_of_draws(world: World, row: EvaluationPrompt) -> np.ndarray:
+    """(draws,) utilities of the preferred answers of a prompt, which all ended; the same for every run."""
+    return np.array(
+        [sum(world.utility(row.prompt, f"{text} {world.end_marker}").values()) for text in row.chosen]
+    )
 
 
 def _by_prompt(prompts: PromptSet, texts: Sequence[Text]) -> Iterator[tuple[int, Sequence[Text]]]:
