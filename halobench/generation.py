@@ -1,20 +1,30 @@
-"""Batched sampling whose noise depends on seed, prompt, sample and position, and on nothing else."""
+"""Sampling whose noise depends on seed, prompt, sample and position, and on nothing else.
+
+Texts are written in cohorts that begin together; finished texts leave, and others begin in their place.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from halobench.data.batches import Segment
 from halobench.data.tokenize import Tokens
+from halobench.models.attention import KeysAndValues, Segments, attending
+from halobench.models.cohorts import Cohort, Cohorts
+from halobench.models.logprobs import can_pack, head_logits
 
-_BATCH_ROWS = 512
-_COMPACT_BELOW = 0.75  # share of rows still being written at which the finished ones are taken out
+_NUM_TEXTS = 512  # written at the same time
+_NUM_KEPT_TOKENS = 2**15  # whose keys and values are kept for them
+_REFILL_SHARE = 0.25  # of these texts that must be finished before others begin
 
 
 @dataclass(frozen=True)
@@ -76,87 +86,202 @@ def generate(
         banned: tokens that are never drawn.
         report: told how many requests are done, of how many.
     """
-    order = sorted(range(len(requests)), key=lambda index: len(requests[index].prompt))
-    samples = [Sample() for _ in requests]
-    for start in range(0, len(order), _BATCH_ROWS):
-        part = order[start : start + _BATCH_ROWS]
-        _generate_batch(
-            model,
-            [requests[index] for index in part],
-            [samples[index] for index in part],
-            temperature=temperature,
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-            eos=eos,
-            pad=pad,
-            banned=list(banned),
-        )
-        report(start + len(part), len(order))
-    return samples
-
-
-def _generate_batch(
-    model: PreTrainedModel,
-    requests: Sequence[Request],
-    samples: Sequence[Sample],
-    *,
-    temperature: float,
-    seed: int,
-    max_new_tokens: int,
-    eos: int,
-    pad: int,
-    banned: list[int],
-) -> None:
-    device = model.device
-    width = max(len(request.prompt) for request in requests)
-    lengths = torch.tensor([len(request.prompt) for request in requests], device=device)
-    ids = torch.tensor(
-        [[pad] * (width - len(request.prompt)) + list(request.prompt) for request in requests], device=device
+    if not requests or not max_new_tokens:
+        return [Sample() for _ in requests]
+    writer = _Writer(
+        requests,
+        temperature=temperature,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+        eos=eos,
+        banned=torch.tensor(banned, dtype=torch.long, device=model.device),
+        report=report,
     )
+    # equal prompts become neighbours, which are read once; what takes longest comes first
+    order = sorted(
+        range(len(requests)), key=lambda index: (-len(requests[index].prompt), requests[index].prompt)
+    )
+    capacity = max(len(request.prompt) for request in requests) + max_new_tokens
+    num_texts = max(1, min(_NUM_TEXTS, _NUM_KEPT_TOKENS // capacity))
+    if can_pack(model):
+        with attending(model):
+            _write_in_cohorts(model, writer, deque(order), num_texts)
+    else:
+        for start in range(0, len(order), num_texts):
+            _write_batch(model, writer, order[start : start + num_texts], pad)
+    return writer.samples()
+
+
+class _Writer:
+    """Draws the tokens of all texts, and sorts them by text in the end.
+
+    Args:
+        requests: a text each.
+        temperature: of the draws; the others too are what `generate` was given.
+        seed: of the noise.
+        max_new_tokens: longest text.
+        eos: the end marker.
+        banned: (K,) tokens.
+        report: told how many texts are done.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        *,
+        temperature: float,
+        seed: int,
+        max_new_tokens: int,
+        eos: int,
+        banned: Int[Tensor, " banned"],
+        report: Callable[[int, int], None],
+    ) -> None:
+        self.requests = requests
+        self.max_new_tokens = max_new_tokens
+        self._temperature, self._seed, self._eos = temperature, seed, eos
+        self._banned, self._report = banned, report
+        self._num_done = 0
+        self._drawn: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def keys(self, indices: Sequence[int]) -> Int[Tensor, " rows"]:
+        """Keys of the noise of some texts."""
+        keys = [_key(self._seed, self.requests[index]) for index in indices]
+        return torch.tensor(keys, device=self._banned.device)
+
+    def write(
+        self,
+        owners: Int[Tensor, " rows"],
+        keys: Int[Tensor, " rows"],
+        positions: int | Int[Tensor, " rows"],
+        logits: Float[Tensor, "rows vocabulary"],
+    ) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
+        """Draw a token of each text, and return it, and whether the text is finished.
+
+        Args:
+            owners: (N,) index of each text's request.
+            keys: (N,) of the noise.
+            positions: of the tokens in their texts.
+            logits: (N, V), which are changed.
+        """
+        logits.index_fill_(1, self._banned[self._banned < logits.shape[1]], -torch.inf)
+        tokens, entropy = _draw(logits, keys, positions, self._temperature)
+        self._drawn.append((owners, tokens, entropy))
+        finished = (tokens == self._eos) | (positions == self.max_new_tokens - 1)
+        num_finished = int(finished.sum())
+        if num_finished:
+            self._num_done += num_finished
+            self._report(self._num_done, len(self.requests))
+        return tokens, finished
+
+    def samples(self) -> list[Sample]:
+        """The texts, in the order of the requests."""
+        owners, tokens, entropy = (torch.cat(parts).cpu() for parts in zip(*self._drawn, strict=True))
+        texts = torch.split(tokens[owners.argsort(stable=True)], owners.bincount().tolist())
+        sums = torch.zeros(len(texts), dtype=torch.double).index_add_(0, owners, entropy.double())
+        return [
+            Sample(text.tolist(), int(text[-1]) == self._eos, nats)
+            for text, nats in zip(texts, sums.tolist(), strict=True)
+        ]
+
+
+def _write_in_cohorts(model: PreTrainedModel, writer: _Writer, queue: deque[int], num_texts: int) -> None:
+    cohorts: list[Cohort] = []
+    while queue or cohorts:
+        num_free = num_texts - sum(map(len, cohorts))
+        if queue and num_free >= _REFILL_SHARE * num_texts:
+            taken = [queue.popleft() for _ in range(min(num_free, len(queue)))]
+            cohort, hidden = _begin(model, writer, taken)
+            cohorts.append(cohort)
+            step = Cohorts([cohort])
+        else:
+            step = Cohorts(cohorts)
+            hidden = model.base_model(
+                input_ids=step.column("tokens")[:, None],
+                position_ids=(step.column("lengths") + step.positions - 1)[:, None],
+                use_cache=False,
+                layout=step,
+            ).last_hidden_state[:, 0]
+        logits = head_logits(model, hidden)
+        drawn = writer.write(step.column("owners"), step.column("noise"), step.positions, logits)
+        for cohort, tokens, finished in zip(step.cohorts, *map(step.split, drawn), strict=True):
+            cohort.take(tokens, finished)
+        cohorts = [cohort for cohort in cohorts if len(cohort)]
+
+
+def _begin(
+    model: PreTrainedModel, writer: _Writer, indices: Sequence[int]
+) -> tuple[Cohort, Float[Tensor, "rows width"]]:
+    """Read the prompts of some requests, equal ones once, and return the hidden states that end them."""
+    prompts = [writer.requests[index].prompt for index in indices]
+    distinct = list(dict.fromkeys(prompts))
+    starts = dict(zip(distinct, accumulate(map(len, distinct), initial=0), strict=False))
+    memory: dict[int, KeysAndValues] = {}
+    layout = Segments(tuple(Segment(starts[prompt], len(prompt)) for prompt in distinct), kept=memory)
+    hidden = model.base_model(
+        input_ids=torch.tensor([[token for prompt in distinct for token in prompt]], device=model.device),
+        position_ids=torch.tensor(
+            [[place for prompt in distinct for place in range(len(prompt))]], device=model.device
+        ),
+        use_cache=False,
+        layout=layout,
+    ).last_hidden_state[0]
+    owners, begins, lengths = torch.tensor(
+        [(index, starts[prompt], len(prompt)) for index, prompt in zip(indices, prompts, strict=True)],
+        device=model.device,
+    ).T.contiguous()
+    cohort = Cohort(owners, writer.keys(indices), begins, lengths, memory, writer.max_new_tokens)
+    return cohort, hidden[begins + lengths - 1]
+
+
+def _write_batch(model: PreTrainedModel, writer: _Writer, indices: Sequence[int], pad: int) -> None:
+    """Write texts with transformers' own cache, prompts padded at the beginning."""
+    device = model.device
+    prompts = [writer.requests[index].prompt for index in indices]
+    width = max(map(len, prompts))
+    tokens = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     attention = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
     positions = (attention.cumsum(-1) - 1).clamp(min=0)
-    keys = torch.tensor([_key(seed, request) for request in requests], device=device)
-    active = torch.arange(len(requests), device=device)  # which request each row of the cache belongs to
+    owners, noise = torch.tensor(indices, device=device), writer.keys(indices)
     cache = DynamicCache(config=model.config)
-    for position in range(max_new_tokens):
+    for position in range(writer.max_new_tokens):
         logits = model(
-            input_ids=ids,
+            input_ids=tokens,
             attention_mask=attention,
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        logits[:, [token for token in banned if token < logits.shape[-1]]] = -torch.inf
-        tokens, entropy = _draw(logits.float(), keys[active], position, temperature)
-        running = [not samples[row].ended for row in active.tolist()]
-        for row, token, nats, runs in zip(
-            active.tolist(), tokens.tolist(), entropy.tolist(), running, strict=True
-        ):
-            if runs:
-                samples[row].tokens.append(token)
-                samples[row].entropy += nats
-                samples[row].ended = token == eos
-        keep = torch.tensor([not samples[row].ended for row in active.tolist()], device=device)
-        if not bool(keep.any()):
+        drawn, finished = writer.write(
+            owners, noise, position, logits.to(torch.promote_types(logits.dtype, torch.float32))
+        )
+        kept = (~finished).nonzero().squeeze(1)
+        if not len(kept):
             return
-        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        tokens, positions = drawn[:, None], positions[:, -1:] + 1
         attention = torch.nn.functional.pad(attention, (0, 1), value=1)
-        if float(keep.float().mean()) < _COMPACT_BELOW:
-            kept = keep.nonzero().squeeze(-1)
+        if len(kept) < len(owners):
             cache.batch_select_indices(kept)
-            active, ids, positions, attention = (t[kept] for t in (active, ids, positions, attention))
+            owners, noise, tokens, positions, attention = (
+                column[kept] for column in (owners, noise, tokens, positions, attention)
+            )
 
 
 def _draw(
-    logits: Float[Tensor, "rows vocabulary"], keys: Int[Tensor, " rows"], position: int, temperature: float
+    logits: Float[Tensor, "rows vocabulary"],
+    keys: Int[Tensor, " rows"],
+    position: int | Int[Tensor, " rows"],
+    temperature: float,
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
     """Return the drawn token of each row and the entropy in nats of the distribution it was drawn from."""
     if temperature == 0:
         return logits.argmax(-1), torch.zeros(len(logits), device=logits.device)
     logps = (logits / temperature).log_softmax(-1)
-    entropy = -torch.where(logps.isfinite(), logps.exp() * logps, 0.0).sum(-1)
-    return (logps + gumbel(keys, position, logits.shape[-1])).argmax(-1), entropy
+    noisy = gumbel(keys, position, logits.shape[-1]).add(logps)
+    # a banned token has no probability, and adds 0 * the smallest number instead of 0 * -inf
+    entropy = -(logps.exp() * logps.clamp(min=torch.finfo(logps.dtype).min)).sum(-1)
+    return noisy.argmax(-1), entropy
 
 
 def _key(seed: int, request: Request) -> int:
@@ -165,28 +290,30 @@ def _key(seed: int, request: Request) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-def gumbel(keys: Int[Tensor, " rows"], position: int, vocabulary: int) -> Float[Tensor, "rows vocabulary"]:
+def gumbel(
+    keys: Int[Tensor, " rows"], position: int | Int[Tensor, " rows"], vocabulary: int
+) -> Float[Tensor, "rows vocabulary"]:
     """Return standard Gumbel noise, a pure function of key, position and token.
 
     g = -log(-log u), u uniform from the SplitMix64 hash of (key, position, token)
 
     Args:
         keys: (N,) 63-bit integers, one per text.
-        position: of the token in the text.
+        position: of the token in the text; one for all, or (N,).
         vocabulary: number of tokens.
     """
-    state = _mix(keys + torch.full_like(keys, position + 1) * 0x1E3779B97F4A7C15)  # (N,)
+    state = _mix(keys + (torch.zeros_like(keys) + position + 1) * 0x1E3779B97F4A7C15)  # (N,)
     tokens = torch.arange(vocabulary, device=keys.device) * 0x3F58476D1CE4E5B9
     bits = _mix(state[:, None] + tokens)  # (N, V)
     # 23 bits and a half are exact in float32; rounding one more could reach 1, and the noise be infinite
-    uniform = ((bits >> 41) & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
+    uniform = (bits >> 41).bitwise_and_(0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
     return uniform.log_().neg_().log_().neg_()
 
 
 def _mix(state: Tensor) -> Tensor:
     """SplitMix64's finaliser on 64-bit integers that wrap around; the masks make the shifts logical."""
-    state = state ^ ((state >> 30) & ((1 << 34) - 1))
-    state = state * -0x40A7B892E31B1A47
-    state = state ^ ((state >> 27) & ((1 << 37) - 1))
-    state = state * -0x6B2FB644ECCEEE15
-    return state ^ ((state >> 31) & ((1 << 33) - 1))
+    state = state ^ (state >> 30).bitwise_and_((1 << 34) - 1)
+    state *= -0x40A7B892E31B1A47
+    state ^= (state >> 27).bitwise_and_((1 << 37) - 1)
+    state *= -0x6B2FB644ECCEEE15
+    return state.bitwise_xor_((state >> 31).bitwise_and_((1 << 33) - 1))

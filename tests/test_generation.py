@@ -3,10 +3,12 @@
 import itertools
 import math
 import random
+from contextlib import contextmanager
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from halobench import generation
 from halobench.generation import Request, generate
@@ -75,13 +77,20 @@ def tokens(samples):
     return [tuple(row.tokens) for row in samples]
 
 
+@pytest.fixture(params=[True, False], ids=["packed", "padded"])
+def packed(request, monkeypatch):
+    """With and without cohorts, for models that cannot be packed."""
+    monkeypatch.setattr(generation, "can_pack", lambda model: request.param)
+
+
+@pytest.mark.usefixtures("packed")
 @pytest.mark.parametrize("make_model", [llama, gpt2])
-@pytest.mark.parametrize(("temperature", "batch_rows"), [(0, 1), (0.7, 36), (1, 1), (1, 5), (1, 36)])
-def test_texts_do_not_depend_on_the_batch(make_model, monkeypatch, temperature, batch_rows):
+@pytest.mark.parametrize(("temperature", "num_texts"), [(0, 1), (0.7, 36), (1, 1), (1, 5), (1, 36)])
+def test_texts_do_not_depend_on_the_batch(make_model, monkeypatch, temperature, num_texts):
     model = make_model()
     asked = requests()
     together = sample(model, asked, temperature=temperature)
-    monkeypatch.setattr(generation, "_BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(generation, "_NUM_TEXTS", num_texts)
     order = random.Random(1).sample(range(len(asked)), len(asked))
     apart = sample(model, [asked[index] for index in order], temperature=temperature)
     assert tokens(apart) == [tokens(together)[index] for index in order]
@@ -90,6 +99,59 @@ def test_texts_do_not_depend_on_the_batch(make_model, monkeypatch, temperature, 
         assert row.entropy == pytest.approx(together[index].entropy, abs=1e-3)
 
 
+@pytest.mark.parametrize("num_kept_tokens", [1, 60, 250])
+def test_texts_do_not_depend_on_how_many_keys_are_kept(model, monkeypatch, num_kept_tokens):
+    asked = requests()
+    together = tokens(sample(model, asked))
+    monkeypatch.setattr(generation, "_NUM_KEPT_TOKENS", num_kept_tokens)
+    assert tokens(sample(model, asked)) == together
+
+
+def test_texts_do_not_depend_on_the_other_requests(model):
+    asked = requests()
+    together = tokens(sample(model, asked))
+    for request, text in list(zip(asked, together, strict=True))[::5]:
+        assert tokens(sample(model, [request])) == [text]
+    long = Request("long", 0, tuple(random.Random(2).choices(range(2, VOCABULARY), k=40)))
+    assert tokens(sample(model, [*asked[:7], long, *asked[7:]]))[:7] == together[:7]
+
+
+@contextmanager
+def forward_shapes(model):
+    """The shapes of the tokens that the model is given meanwhile."""
+    generation.can_pack(model)  # finds out by forward passes of its own, the first time
+    shapes = []
+    hook = model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    yield shapes
+    hook.remove()
+
+
+def test_equal_prompts_are_read_once_and_answered_as_if_alone(model):
+    asked = [Request(name, rep, (5, 6, 7)) for name in "ab" for rep in range(3)]
+    asked += [Request("c", 0, (5, 6)), Request("d", 0, (8, 6, 7, 9))]
+    apart = [tokens(sample(model, [request]))[0] for request in asked]
+    with forward_shapes(model) as shapes:
+        together = tokens(sample(model, asked))
+    assert together == apart
+    assert len(set(together)) > 6
+    assert shapes[0] == (1, 4 + 3 + 2)
+    assert {width for _, width in shapes[1:]} == {1}
+
+
+def test_texts_begin_in_the_place_of_finished_ones(model, monkeypatch):
+    monkeypatch.setattr(generation, "_NUM_TEXTS", 8)
+    asked = [request for request in requests(20) if len(request.prompt) > 1]
+    with forward_shapes(model) as shapes:
+        samples = sample(model, asked)
+    steps = [rows for rows, width in shapes if width == 1]
+    assert max(steps) == 8
+    assert sum(steps) == sum(len(row.tokens) - 1 for row in samples)  # none is computed in vain
+    assert min(steps[:-16]) > 8 * 3 / 4  # from then on two are free, and others begin
+
+
+@pytest.mark.usefixtures("packed")
 def test_texts_end_at_the_end_marker_or_at_their_longest(model):
     samples = sample(model, requests(40), max_new_tokens=10)
     assert {row.ended for row in samples} == {True, False}
@@ -99,6 +161,8 @@ def test_texts_end_at_the_end_marker_or_at_their_longest(model):
         assert len(row.tokens) <= 10 if row.ended else len(row.tokens) == 10
     longer = sample(model, requests(40), max_new_tokens=16)
     assert [row[:10] for row in tokens(longer)] == tokens(samples)
+    assert [len(row.tokens) for row in sample(model, requests(), max_new_tokens=1)] == [1] * 36
+    assert tokens(sample(model, requests(), max_new_tokens=0)) == [()] * 36
 
 
 def test_noise_does_not_depend_on_the_model(model):
@@ -143,6 +207,41 @@ def test_temperature_0_takes_what_transformers_takes(model):
         assert row.entropy == 0
 
 
+ARCHITECTURES = {
+    "llama": {"num_key_value_heads": 2},
+    "mistral": {"num_key_value_heads": 1, "sliding_window": 5},
+    "qwen2": {"num_key_value_heads": 4},
+    "gpt_neox": {},
+}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_greedy_texts_are_those_of_transformers_whatever_the_architecture(kind, monkeypatch):
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    special = {"pad_token_id": PAD, "eos_token_id": EOS, "bos_token_id": None}
+    config = CONFIG_MAPPING[kind](
+        vocab_size=97, max_position_embeddings=64, **size, **special, **ARCHITECTURES[kind]
+    )
+    model = randomised(AutoModelForCausalLM.from_config(config)).double()
+    before = model.config._attn_implementation
+    monkeypatch.setattr(generation, "_NUM_TEXTS", 6)
+    stream = random.Random(kind)
+    asked = [
+        Request(f"p{i}", 0, tuple(stream.choices(range(2, 97), k=stream.randint(1, 24)))) for i in range(20)
+    ]
+    samples = sample(model, asked, temperature=0, max_new_tokens=20)
+    assert generation.can_pack(model)
+    assert model.config._attn_implementation == before
+    assert len(set(tokens(samples))) > 10
+    for request, row in zip(asked, samples, strict=True):
+        ids = torch.tensor([request.prompt])
+        theirs = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, eos_token_id=EOS
+        )
+        assert row.tokens == theirs[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.usefixtures("packed")
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_entropy_is_that_of_the_distributions_the_tokens_were_drawn_from(model, temperature):
     banned = [4, 9]
@@ -174,10 +273,14 @@ def test_banned_tokens_that_the_model_does_not_know_do_no_harm(model):
 
 
 def test_progress_is_reported_and_no_requests_are_no_work(model, monkeypatch):
-    monkeypatch.setattr(generation, "_BATCH_ROWS", 5)
+    monkeypatch.setattr(generation, "_NUM_TEXTS", 5)
     seen = []
-    sample(model, requests(4), report=lambda done, total: seen.append((done, total)))
-    assert seen == [(5, 12), (10, 12), (12, 12)]
+    samples = sample(model, requests(4), report=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(set(seen))
+    assert seen[-1] == (12, 12)
+    assert {total for _, total in seen} == {12}
+    assert len(seen) > 12 / 5
+    assert len(samples) == 12
     assert sample(model, []) == []
 
 
@@ -217,6 +320,20 @@ def test_noise_of_tokens_positions_and_keys_is_unrelated():
     for a, b in pairs.values():
         correlation = torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
         assert abs(correlation) < 4 / 100_000**0.5
+
+
+def test_noise_is_the_same_as_ever():
+    # printed by the first version of this function, whose noise is in published results
+    expected = [
+        [-1.73087454, 1.08816743, -0.05905656, -1.06788623],
+        [1.85832882, -0.29333058, -0.63761717, -0.61522841],
+        [1.29212201, 1.46172071, 1.76395941, 2.11656523],
+    ]
+    noise = generation.gumbel(torch.tensor([0, 1, 2**62 + 12_345]), 5, 4)
+    assert noise.tolist() == [pytest.approx(row, rel=1e-6) for row in expected]
+    each = generation.gumbel(torch.tensor([0, 1, 7]), torch.tensor([5, 5, 2]), 4)
+    assert each[:2].equal(noise[:2])
+    assert each[2:].equal(generation.gumbel(torch.tensor([7]), 2, 4))
 
 
 def test_noise_is_finite_whatever_the_hash(monkeypatch):
