@@ -84,7 +84,7 @@ class Materials:
         return Encoder(tokenizer, max_length=data.max_length, max_prompt_length=data.max_prompt_length)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _feedback(source: Source, num_pairs: int | None, split_seed: int) -> Feedback:
-    """The base selection, kept for the next run of the same seed."""
+    """The base selection, kept for the next runs of the same seeds."""
     return source.feedback(num_pairs=num_pairs, split_seed=split_seed)
