@@ -38,8 +38,8 @@ def before(place, name):
 
 def within_training():
     """Kill when the stage PLACE has taken half of its steps."""
-    stages = import_module("halobench.stages")
-    train_stage = stages.train_stage
+    module = import_module("halobench.training.stage")
+    train_stage = module.train_stage
 
     def train(materials, stage, name, start, output, report):
         def watched(phase, done, total):
@@ -49,11 +49,12 @@ def within_training():
 
         train_stage(materials, stage, name, start, output, watched)
 
-    stages.train_stage = train
+    module.train_stage = train
 
 
 if PLACE in ("base", "sft", "align", "reference"):
-    within_training()
+    if IS_WORKER:
+        within_training()
 elif PLACE == "scoring":
     before("halobench.run", "_write_scores")
 elif PLACE == "rename" and IS_WORKER:
