@@ -32,6 +32,7 @@ FAMILIES = {
     "gemma": GROUPED,
     "cohere": GROUPED | {"logit_scale": 0.25},
     "granite": GROUPED | {"logits_scaling": 3.0},
+    "gemma2": GROUPED | {"attn_logit_softcapping": None, "final_logit_softcapping": 2.0, "sliding_window": 4},
     "gpt2": {"vocab_size": VOCABULARY, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 128},
 }
 
@@ -70,7 +71,8 @@ def test_log_probabilities_of_packed_rows_are_those_of_each_row_alone(family, sh
     with torch.no_grad():
         found = predict(model, pack_rows(rows)).logps
         expected = torch.cat([logps_by_hand(model, row) for row in rows])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    # Gemma 2 computes the softmax of its own attention in float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if family == "gemma2" else 1e-10)
 
 
 @pytest.mark.parametrize("shortest", [0, 10**6])

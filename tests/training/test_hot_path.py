@@ -36,12 +36,12 @@ def loss_named(name):
     return Coupled() if name == "coupled" else hb.LOSSES[name]()
 
 
-def gradient(loss, step, dtype=torch.float64, config=None):
+def gradient(loss, step, dtype=torch.float64, model=None):
     """Gradient of a whole step over all parameters, policy before critic, without an optimizer."""
     module = AlignmentModule(
         loss,
         lambda: ScoredModel(
-            tiny_llama(dtype=dtype, **(config or {})), critic().to(dtype) if loss.value_head else None
+            model or tiny_llama(dtype=dtype), critic().to(dtype) if loss.value_head else None
         ),
         Optim(lr=1.0),
         num_steps=1,
@@ -56,7 +56,10 @@ def gradient(loss, step, dtype=torch.float64, config=None):
         module.policy(
             part.rows, objective=objective, mismatched=part.mismatched if part.goes_on else None
         ).backward()
-    return torch.cat([parameter.grad.double().flatten() for parameter in module.policy.parameters()])
+    trained = [parameter for parameter in module.policy.parameters() if parameter.requires_grad]
+    found = torch.cat([parameter.grad.double().flatten() for parameter in trained])
+    module.zero_grad()
+    return found
 
 
 def random_units(stream, kind, groups):
@@ -126,17 +129,60 @@ def test_batches_of_one_class(name, desirable):
     assert relative_error(packed, padded) < 1e-6
 
 
-@pytest.mark.parametrize(
-    "config", [{"tie_word_embeddings": False}, {"num_attention_heads": 4, "num_key_value_heads": 2}]
-)
-@pytest.mark.parametrize("name", ["dpo", "kto"])
-def test_untied_heads_and_grouped_queries(name, config):
-    loss = hb.LOSSES[name]()
-    units, others = random_units(random.Random(5), loss.view().__name__, [[3, 1], [70], [2, 9, 4]])
+class LowRank(torch.nn.Module):
+    """A frozen linear layer and a trained product of two thin ones beside it."""
+
+    def __init__(self, frozen):
+        super().__init__()
+        self.frozen = frozen.requires_grad_(False)
+        stream = torch.Generator().manual_seed(1)
+        width, size = frozen.in_features, frozen.out_features
+        self.down = torch.nn.Parameter(torch.randn(2, width, generator=stream, dtype=torch.float64))
+        self.up = torch.nn.Parameter(torch.randn(size, 2, generator=stream, dtype=torch.float64))
+
+    def forward(self, hidden):
+        return self.frozen(hidden) + hidden @ self.down.T @ self.up.T
+
+
+def untied():
+    return tiny_llama(tie_word_embeddings=False)
+
+
+def with_bias():
+    model = untied()
+    model.lm_head.bias = torch.nn.Parameter(torch.linspace(-1, 1, VOCABULARY, dtype=torch.float64))
+    return model
+
+
+def with_frozen_head():
+    model = untied()
+    model.lm_head.requires_grad_(False)
+    return model
+
+
+def with_low_rank_head():
+    model = untied()
+    model.lm_head = LowRank(model.lm_head)
+    return model
+
+
+def grouped():
+    return tiny_llama(num_attention_heads=4, num_key_value_heads=2)
+
+
+@pytest.mark.parametrize("make_model", [untied, with_bias, with_frozen_head, with_low_rank_head, grouped])
+@pytest.mark.parametrize("name", ["dpo", "kto", "offline_ppo", "coupled"])
+def test_every_kind_of_head_and_grouped_queries(name, make_model, monkeypatch):
+    monkeypatch.setattr(logprobs, "_CHUNK_LOGITS", {"cpu": 10 * VOCABULARY})
+    loss, model = loss_named(name), make_model()
+    units, others = random_units(random.Random(5), loss.view().__name__, [[3, 1], [30], [2, 9, 4]])
     mismatched = others if loss.uses_z0 else None
     packed, padded = (
-        gradient(loss, make_step(units, mismatched, max_tokens=ALL_ROWS, packed=p), config=config)
+        gradient(loss, make_step(units, mismatched, max_tokens=ALL_ROWS, packed=p), model=model)
         for p in (True, False)
+    )
+    assert len(packed) == sum(p.numel() for p in model.parameters() if p.requires_grad) + (
+        sum(p.numel() for p in critic().parameters()) if loss.value_head else 0
     )
     assert relative_error(packed, padded) < 1e-6
 
