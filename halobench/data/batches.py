@@ -319,16 +319,30 @@ def _divide_padded(
 
 
 def batch_by_length(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
-    """Yield indices of rows of similar length, the shortest first, as many as fit with their padding.
-
-    Rows of one prompt stand together where their lengths allow it.
-    """
+    """Yield indices of rows of similar length, the shortest first, as many as fit with their padding."""
     part: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda index: (rows[index].length, rows[index].prompt)):
+    for index in sorted(range(len(rows)), key=lambda index: rows[index].length):
         if part and rows[index].length * (len(part) + 1) > max_tokens:
             yield part
             part = []
         part.append(index)
+    if part:
+        yield part
+
+
+def batch_by_prompt(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
+    """Yield indices of rows, those of one prompt together, as many as fit when they are packed."""
+    part: list[int] = []
+    num_tokens = 0
+    for index in sorted(range(len(rows)), key=lambda index: (len(rows[index].prompt), rows[index].prompt)):
+        row = rows[index]
+        is_new = not part or row.prompt != rows[part[-1]].prompt
+        added = len(row.completion) + (len(row.prompt) if is_new else 0)
+        if part and num_tokens + added > max_tokens:
+            yield part
+            part, num_tokens, added = [], 0, row.length
+        part.append(index)
+        num_tokens += added
     if part:
         yield part
 

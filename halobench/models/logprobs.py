@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from halobench.data.batches import Row, Rows, pack_rows, pad_rows
+from halobench.data.batches import Row, Rows, batch_by_length, batch_by_prompt, pack_rows, pad_rows
 from halobench.models.attention import KeysAndValues, Segments, attending
 
+_BATCH_TOKENS = 8192
 _CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # that are held at once: 64 MiB and 1 GiB
 
 
@@ -168,6 +169,16 @@ def _says_the_same(model: PreTrainedModel) -> bool:
 def collate(model: PreTrainedModel, rows: Sequence[Row]) -> Rows:
     """Rows as the model takes them fastest, on its device."""
     return (pack_rows(rows) if can_pack(model) else pad_rows(rows)).to(model.device)
+
+
+def batches(model: PreTrainedModel, rows: Sequence[Row]) -> Iterator[tuple[list[int], Rows]]:
+    """Yield indices of rows that go through the model together, and these rows as it takes them.
+
+    A few thousand tokens at once keep a GPU busy, and more would leave the caches of a CPU.
+    """
+    divide = batch_by_prompt if can_pack(model) else batch_by_length
+    for part in divide(rows, _BATCH_TOKENS):
+        yield part, collate(model, [rows[index] for index in part])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halobench.data.batches import Row, batch_by_length
+from halobench.data.batches import Row
 from halobench.models.load import best_device, load_model, weights_digest
-from halobench.models.logprobs import ScoredModel, collate
+from halobench.models.logprobs import ScoredModel, batches
 from halobench.storage import Artifacts, digest, file_digest
 
-_MAX_TOKENS = 32_768
 _VALUES, _DIGEST = "logps.npy", "sha256"
 
 
@@ -74,13 +73,12 @@ def score_rows(
 
     Args:
         model: scores on the device it is on.
-        rows: prompts and completions, in any order; they are batched by length.
+        rows: prompts and completions, in any order; in batches.
         report: told how many rows are done, of how many.
     """
     scores: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
     done = 0
-    for part in batch_by_length(rows, _MAX_TOKENS):
-        batch = collate(model.model, [rows[index]._replace(reference=None) for index in part])
+    for part, batch in batches(model.model, [row._replace(reference=None) for row in rows]):
         logps = model(batch).logps.float()
         for index, values in zip(part, logps.cpu().numpy(), strict=True):
             scores[index] = values[: len(rows[index].completion)].copy()

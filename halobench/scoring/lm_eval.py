@@ -14,16 +14,15 @@ import yaml
 from lm_eval.api.model import TemplateLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halobench.data.batches import Row, batch_by_length
+from halobench.data.batches import Row
 from halobench.generation import Request, generate
 from halobench.materials import Materials
-from halobench.models.logprobs import collate, predict
+from halobench.models.logprobs import batches, predict
 from halobench.registry import SCORERS
 from halobench.scoring.base import NO_DECODE, Contender, Scorer, ScoringResult, make_rows, summarise
 from halobench.storage import digest, home
 
 DIRECTIONS: dict[str, bool | None] = {"accuracy": True, "gold_logp": True}
-_MAX_TOKENS = 16_384
 
 
 class InMemoryLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
@@ -90,8 +89,8 @@ class InMemoryLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             rows.append(Row(kept[:cut], kept[cut:], True))
         answers = [(0.0, False)] * len(rows)
         done = 0
-        for part in batch_by_length(rows, _MAX_TOKENS):
-            predictions = predict(self._model, collate(self._model, [rows[index] for index in part]))
+        for part, batch in batches(self._model, rows):
+            predictions = predict(self._model, batch)
             missed = predictions.logits.argmax(-1) != predictions.targets
             greedy = predictions.sums(missed.float()) == 0
             totals = predictions.sums(predictions.logps)

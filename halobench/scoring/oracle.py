@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from halobench.data.batches import Row, batch_by_length
+from halobench.data.batches import Row
 from halobench.feedback import EvaluationPrompt, PromptSet
 from halobench.materials import Materials
-from halobench.models.logprobs import collate, predict
+from halobench.models.logprobs import batches, collate, predict
 from halobench.registry import SCORERS
 from halobench.scoring.base import (
     Contender,
@@ -29,7 +29,6 @@ from halobench.worlds.base import World
 
 _TIE = 1e-9
 _SHOWCASE = 64
-_MAX_TOKENS = 16_384
 _COLLAPSED_FORM = -2.0  # two sentences that say nothing, or one and no end
 _COLLAPSED_SHARE = 0.25
 _HIGHEST_MATCHED_TEMPERATURE = 1.5
@@ -215,8 +214,8 @@ def _kl_records(contender: Contender, prompts: PromptSet) -> list[Record]:
         for row, p in zip(asked, prompts.rows, strict=True)
     ]
     records = []
-    for part in batch_by_length(asked, _MAX_TOKENS):
-        policy = predict(contender.model, collate(contender.model, [asked[i] for i in part]))
+    for part, batch in batches(contender.model, asked):
+        policy = predict(contender.model, batch)
         reference_model = contender.reference_model
         if reference_model is None:
             raise ValueError("KL needs a reference")

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.data.batches import Row, Segment, batch_by_length, make_step, pack_rows, pad_rows, plan_steps
+from halobench.data.batches import (
+    Row,
+    Segment,
+    batch_by_length,
+    batch_by_prompt,
+    make_step,
+    pack_rows,
+    pad_rows,
+    plan_steps,
+)
 from halobench.data.views import View, make_view
 from halobench.feedback import Feedback, Message, response
 
@@ -294,3 +303,17 @@ def test_batches_by_length_hold_every_row_once_within_the_budget():
     # sorted: 2 2 3 3 6 8 10 31; widest times rows at most 20, one that is larger alone
     assert lengths == [[2, 2, 3, 3], [6, 8], [10], [31]]
     assert list(batch_by_length([], 20)) == []
+
+
+def test_batches_by_prompt_count_a_prompt_once():
+    rows = [
+        row(6, 2, token=1),
+        row(3, 4, token=2),
+        row(6, 1, token=1),
+        row(3, 4, token=2),
+        row(6, 9, token=1),
+    ]
+    # prompts of 3 tokens first: 3 + 4 + 4 = 11 and a prompt of 6 with 2 more makes 19; 1 more still fits
+    assert list(batch_by_prompt(rows, 20)) == [[1, 3, 0, 2], [4]]
+    assert list(batch_by_prompt(rows, 11)) == [[1, 3], [0, 2], [4]]  # the last is larger alone
+    assert list(batch_by_prompt([], 20)) == []

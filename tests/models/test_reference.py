@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.models import reference
+from halobench.models import logprobs, reference
 from halobench.models.logprobs import ScoredModel
 from halobench.storage import Artifacts
 from tests.models.tiny import logps_by_hand, random_row, tiny_llama
@@ -86,7 +86,7 @@ def test_a_token_that_moves_from_prompt_to_completion_is_another_artifact(
 def test_scores_do_not_depend_on_batching(rows, monkeypatch):
     model = ScoredModel(tiny_llama())
     together = reference.score_rows(model, rows)
-    monkeypatch.setattr(reference, "_MAX_TOKENS", 12)  # two short rows at once, the longer ones alone
+    monkeypatch.setattr(logprobs, "_BATCH_TOKENS", 12)  # two short rows at once, the longer ones alone
     apart = reference.score_rows(model, rows)
     for row, first, second in zip(rows, together, apart, strict=True):
         assert first.shape == second.shape == (len(row.completion),)
