@@ -19,7 +19,7 @@ _EXAMPLES = {
   halobench show kto                             a loss: equation, source, parameters""",
     "run": """examples:
   halobench run quickstart
-  halobench run quickstart seed=0 data.num_pairs=600 --results /tmp/try
+  halobench run quickstart seed=0 data.num_pairs=600 --results try
   halobench run quickstart --plugin hinge_kto.py loss.name=hinge_kto
   halobench run my_recipe.yaml loss.beta=0.3 'seed=[0,1,2]' --jobs 4""",
     "plan": """examples:
