@@ -16,11 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from halobench.data.batches import Segment
+from halobench.data.rows import Segment
 from halobench.data.tokenize import Tokens
 from halobench.models.attention import KeysAndValues, Segments, attending
 from halobench.models.cohorts import Cohort, Cohorts
-from halobench.models.logprobs import can_pack, head_logits
+from halobench.models.head import head_logits
+from halobench.models.logprobs import can_pack
 
 _NUM_TEXTS = 512  # written at the same time
 _NUM_KEPT_TOKENS = 2**15  # whose keys and values are kept for them

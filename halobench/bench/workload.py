@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from halobench.data.batches import Row
+from halobench.data.rows import Row
 
 PAD, BOS, EOS = 0, 1, 2
 _FIRST_WORD = 10  # of the random tokens; those before it are reserved

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
-from halobench.data.batches import Segment
+from halobench.data.rows import Segment
 
 ATTENTION = "halobench"  # its name in transformers' attention interface
 _SHORT = 64  # tokens of a segment below which a call of its own costs more than padding it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,11 +13,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from halobench.data.batches import Row, Rows, batch_by_length, batch_by_prompt, pack_rows, pad_rows
+from halobench.data.rows import Row, Rows, batch_by_length, batch_by_prompt, pack_rows, pad_rows
 from halobench.models.attention import KeysAndValues, Segments, attending
+from halobench.models.head import (
+    Chunk,
+    chunk_tokens,
+    divide_examples,
+    head_logits,
+    join_recomputed,
+    sum_in_one_pass,
+    token_logps,
+)
 
 _BATCH_TOKENS = 8192
-_CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # that are held at once: 64 MiB and 1 GiB
 
 
 class ValueHead(nn.Module):
@@ -48,19 +56,6 @@ class ValueHead(nn.Module):
         """Return (...,) values of (..., H) hidden states; no gradient flows into the hidden states."""
         values: Tensor = self.layers(hidden.detach().to(next(self.parameters()).dtype))
         return values.squeeze(-1)
-
-
-def head_logits(model: PreTrainedModel, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens v"]:
-    """Return (T, V) logits, in float32 or better, of (T, H) last hidden states."""
-    logits: Tensor = model.get_output_embeddings()(hidden)
-    config = model.config.get_text_config()
-    if scale := getattr(config, "logit_scale", None):  # Cohere
-        logits = logits * scale
-    if scale := getattr(config, "logits_scaling", None):  # Granite
-        logits = logits / scale
-    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
-        logits = cap * (logits / cap).tanh()
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,14 +259,17 @@ class ScoredModel(nn.Module):
         if not objective.separable:
             return objective(self._score(hidden, rows), slice(0, len(rows.completion_lengths)))
         lengths = rows.completion_lengths
-        chunks = list(_chunks(lengths.tolist(), objective.rows_per_example, self._chunk_tokens(hidden)))
+        chunks = list(
+            divide_examples(
+                lengths.tolist(), objective.rows_per_example, chunk_tokens(self.model, hidden.device)
+            )
+        )
 
-        def evaluate(part: Float[Tensor, "tokens width"], chunk: _Chunk) -> Tensor:
+        def evaluate(part: Float[Tensor, "tokens width"], chunk: Chunk) -> Tensor:
             logps = self._token_logps(part, rows.targets[chunk.tokens])
             return objective(self._scored(logps, part, lengths[chunk.rows]), chunk.rows)
 
-        total: Tensor = _OnePass.apply(hidden, evaluate, chunks, *self._head_parameters())  # type: ignore[no-untyped-call]
-        return total
+        return sum_in_one_pass(hidden, evaluate, chunks, self._head_parameters())
 
     def _score_padded(self, rows: Rows) -> Scored:
         """The plain computation: all logits at once, through the model's own forward."""
@@ -288,13 +286,13 @@ class ScoredModel(nn.Module):
 
     def _score(self, hidden: Float[Tensor, "scored width"], rows: Rows) -> Scored:
         """Score what (S, H) hidden states predict, a chunk at a time; the backward makes the logits again."""
-        size = self._chunk_tokens(hidden)
-        chunks = [_Chunk(slice(i, i + size), slice(0, 0)) for i in range(0, len(hidden), size)]
+        size = chunk_tokens(self.model, hidden.device)
+        chunks = [Chunk(slice(i, i + size), slice(0, 0)) for i in range(0, len(hidden), size)]
 
-        def evaluate(part: Float[Tensor, "tokens width"], chunk: _Chunk) -> Tensor:
+        def evaluate(part: Float[Tensor, "tokens width"], chunk: Chunk) -> Tensor:
             return self._token_logps(part, rows.targets[chunk.tokens])
 
-        logps = _Recomputed.apply(hidden, evaluate, chunks, *self._head_parameters())  # type: ignore[no-untyped-call]
+        logps = join_recomputed(hidden, evaluate, chunks, self._head_parameters())
         return self._scored(logps, hidden, rows.completion_lengths)
 
     def _scored(
@@ -313,124 +311,9 @@ class ScoredModel(nn.Module):
     def _token_logps(
         self, hidden: Float[Tensor, "tokens width"], targets: Int[Tensor, " tokens"]
     ) -> Float[Tensor, " tokens"]:
-        logps: Tensor = _TokenLogps.apply(head_logits(self.model, hidden), targets)  # type: ignore[no-untyped-call]
-        return logps
-
-    def _chunk_tokens(self, hidden: Tensor) -> int:
-        """Tokens whose logits are held at once."""
-        vocabulary = self.model.config.get_text_config().vocab_size
-        return max(1, _CHUNK_LOGITS[hidden.device.type] // int(vocabulary))
+        return token_logps(head_logits(self.model, hidden), targets)
 
     def _head_parameters(self) -> list[nn.Parameter]:
         modules = [self.model.get_output_embeddings(), self.value_head]
         parameters = [p for module in modules if module is not None for p in module.parameters()]
         return [parameter for parameter in parameters if parameter.requires_grad]
-
-
-class _Chunk(NamedTuple):
-    """Scored tokens whose logits are held at once, and the completions they are."""
-
-    tokens: slice
-    rows: slice
-
-
-def _chunks(lengths: Sequence[int], rows_per_example: int, size: int) -> Iterator[_Chunk]:
-    """Yield whole examples with at most `size` scored tokens; a larger one alone."""
-    first = start = stop = 0
-    for row in range(0, len(lengths), rows_per_example):
-        added = sum(lengths[row : row + rows_per_example])
-        if row > first and stop + added - start > size:
-            yield _Chunk(slice(start, stop), slice(first, row))
-            first, start = row, stop
-        stop += added
-    if first < len(lengths):
-        yield _Chunk(slice(start, stop), slice(first, len(lengths)))
-
-
-class _TokenLogps(torch.autograd.Function):
-    """logit[y] - logsumexp(logits), in the buffer of the logits, which nobody else may need."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        chosen = logits.gather(-1, targets[:, None])
-        highest = logits.amax(-1, keepdim=True)
-        weights = logits.detach().sub_(highest).exp_()
-        total = weights.sum(-1, keepdim=True)
-        ctx.save_for_backward(weights, total, targets)
-        return (chosen - highest - total.log()).squeeze(-1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        weights, total, targets = ctx.saved_tensors
-        gradient = gradients[0][:, None]
-        return weights.mul_(-gradient / total).scatter_add_(1, targets[:, None], gradient), None
-
-
-Evaluate = Callable[[Tensor, _Chunk], Tensor]
-
-
-class _OnePass(torch.autograd.Function):
-    """The sum of a function of hidden states over chunks; every gradient is made as soon as its chunk is.
-
-    Three products with the head per chunk, and the logits of one chunk at a time.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, evaluate: Evaluate, chunks: Sequence[_Chunk], *parameters: Tensor
-    ) -> Tensor:
-        total = hidden.new_zeros((), dtype=torch.float64)
-        found = [torch.zeros_like(tensor) for tensor in (hidden, *parameters)]
-        for chunk in chunks:
-            with torch.enable_grad():
-                part = hidden[chunk.tokens].detach().requires_grad_()
-                value = evaluate(part, chunk)
-            _add_gradients(value, None, (part, *parameters), (found[0][chunk.tokens], *found[1:]))
-            total += value.detach()
-        ctx.save_for_backward(*found)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        of_hidden, *of_parameters = (saved.mul_(gradients[0]) for saved in ctx.saved_tensors)
-        return of_hidden, None, None, *of_parameters
-
-
-class _Recomputed(torch.autograd.Function):
-    """A function of hidden states, chunk by chunk; the backward computes each chunk again."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, evaluate: Evaluate, chunks: Sequence[_Chunk], *parameters: Tensor
-    ) -> Tensor:
-        device = hidden.device.type
-        ctx.save_for_backward(hidden)
-        ctx.evaluate, ctx.chunks, ctx.parameters = evaluate, chunks, parameters
-        ctx.precision = torch.autocast(
-            device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
-        )
-        parts = [evaluate(hidden[chunk.tokens], chunk) for chunk in chunks]
-        return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        [hidden] = ctx.saved_tensors
-        found = [torch.zeros_like(tensor) for tensor in (hidden, *ctx.parameters)]
-        for chunk in ctx.chunks:
-            with torch.enable_grad(), ctx.precision:
-                part = hidden[chunk.tokens].detach().requires_grad_()
-                value = ctx.evaluate(part, chunk)
-            into = (found[0][chunk.tokens], *found[1:])
-            _add_gradients(value, gradients[0][chunk.tokens], (part, *ctx.parameters), into)
-        return found[0], None, None, *found[1:]
-
-
-def _add_gradients(
-    value: Tensor, outer: Tensor | None, inputs: Sequence[Tensor], into: Sequence[Tensor]
-) -> None:
-    """Add the gradients of a chunk to those of all."""
-    for gradient, target in zip(
-        torch.autograd.grad(value, inputs, outer, allow_unused=True), into, strict=True
-    ):
-        if gradient is not None:
-            target.add_(gradient)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halobench.data.batches import Row
+from halobench.data.rows import Row
 from halobench.models.load import best_device, load_model, weights_digest
 from halobench.models.logprobs import ScoredModel, batches
 from halobench.storage import Artifacts, digest, file_digest

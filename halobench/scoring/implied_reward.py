@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halobench.data.batches import Row
+from halobench.data.rows import Row
 from halobench.feedback import Prompt
 from halobench.models.logprobs import ScoredModel
 from halobench.models.reference import score_rows, with_reference

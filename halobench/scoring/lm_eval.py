@@ -14,7 +14,7 @@ import yaml
 from lm_eval.api.model import TemplateLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halobench.data.batches import Row
+from halobench.data.rows import Row
 from halobench.generation import Request, generate
 from halobench.materials import Materials
 from halobench.models.logprobs import batches, predict

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from halobench.data.batches import Row
+from halobench.data.rows import Row
 from halobench.feedback import EvaluationPrompt, PromptSet
 from halobench.materials import Materials
 from halobench.models.logprobs import batches, collate, predict

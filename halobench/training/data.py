@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halobench.data.batches import Row, Step, endless_order, make_step, plan_steps
+from halobench.data.batches import Step, endless_order, make_step, plan_steps
+from halobench.data.rows import Row
 from halobench.data.tokenize import Encoder
 from halobench.data.views import Example, View, derange, make_view
 from halobench.feedback import Response

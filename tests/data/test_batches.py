@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.data.batches import (
-    Row,
-    Segment,
-    batch_by_length,
-    batch_by_prompt,
-    make_step,
-    pack_rows,
-    pad_rows,
-    plan_steps,
-)
+from halobench.data.batches import make_step, plan_steps
+from halobench.data.rows import Row, Segment, batch_by_length, batch_by_prompt, pack_rows, pad_rows
 from halobench.data.views import View, make_view
 from halobench.feedback import Feedback, Message, response
 

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from halobench.data.batches import Row, pack_rows, pad_rows
+from halobench.data.rows import Row, pack_rows, pad_rows
 from halobench.models import attention
 from halobench.models.logprobs import ScoredModel, can_pack, predict
 from tests.models.tiny import VOCABULARY, logps_by_hand, random_row, tiny_llama

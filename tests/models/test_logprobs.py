@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from halobench.data.batches import pack_rows, pad_rows
+from halobench.data.rows import pack_rows, pad_rows
 from halobench.models.logprobs import ScoredModel, ValueHead, predict
 from tests.models.tiny import VOCABULARY, logps_by_hand, random_row, tiny_llama
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from halobench.data.batches import Row
+from halobench.data.rows import Row
 
 VOCABULARY = 40
 

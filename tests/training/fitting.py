@@ -10,7 +10,8 @@ import lightning as L
 import torch
 
 import halobench as hb
-from halobench.data.batches import Row, Step, make_step
+from halobench.data.batches import Step, make_step
+from halobench.data.rows import Row
 from halobench.models.logprobs import ScoredModel, ValueHead
 from halobench.sections import Optim
 from halobench.training.module import AlignmentModule

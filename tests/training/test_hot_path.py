@@ -9,8 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import halobench as hb
-from halobench.data.batches import Row, make_step
-from halobench.models import logprobs
+from halobench.data.batches import make_step
+from halobench.data.rows import Row
+from halobench.models import head
 from halobench.models.logprobs import ScoredModel
 from halobench.sections import Optim
 from halobench.training.module import AlignmentModule
@@ -104,7 +105,7 @@ def test_gradients_are_those_of_the_plain_computation_in_float64(name, groups, s
         return make_step(units, mismatched, max_tokens=max_tokens, packed=packed)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logprobs, "_CHUNK_LOGITS", {"cpu": chunk * VOCABULARY})
+        patch.setattr(head, "_CHUNK_LOGITS", {"cpu": chunk * VOCABULARY})
         exact = gradient(loss, step(False, ALL_ROWS))
         assume(exact.norm() > 1e-8)
         naive = relative_error(gradient(loss, step(False, ALL_ROWS), torch.float32), exact)
@@ -173,7 +174,7 @@ def grouped():
 @pytest.mark.parametrize("make_model", [untied, with_bias, with_frozen_head, with_low_rank_head, grouped])
 @pytest.mark.parametrize("name", ["dpo", "kto", "offline_ppo", "coupled"])
 def test_every_kind_of_head_and_grouped_queries(name, make_model, monkeypatch):
-    monkeypatch.setattr(logprobs, "_CHUNK_LOGITS", {"cpu": 10 * VOCABULARY})
+    monkeypatch.setattr(head, "_CHUNK_LOGITS", {"cpu": 10 * VOCABULARY})
     loss, model = loss_named(name), make_model()
     units, others = random_units(random.Random(5), loss.view().__name__, [[3, 1], [30], [2, 9, 4]])
     mismatched = others if loss.uses_z0 else None
