@@ -23,7 +23,7 @@ from halobench.models.cohorts import Cohort, Cohorts
 from halobench.models.head import head_logits
 from halobench.models.logprobs import can_pack
 
-_NUM_TEXTS = 512  # written at the same time
+_NUM_TEXTS = 1024  # written at the same time
 _NUM_KEPT_TOKENS = 2**15  # whose keys and values are kept for them
 _REFILL_SHARE = 0.25  # of these texts that must be finished before others begin
 
@@ -102,8 +102,9 @@ def generate(
     order = sorted(
         range(len(requests)), key=lambda index: (-len(requests[index].prompt), requests[index].prompt)
     )
-    capacity = max(len(request.prompt) for request in requests) + max_new_tokens
-    num_texts = max(1, min(_NUM_TEXTS, _NUM_KEPT_TOKENS // capacity))
+    prompts = {request.prompt for request in requests}
+    num_kept = max(map(len, prompts)) * len(prompts) // len(requests) + max_new_tokens  # about, per text
+    num_texts = max(1, min(_NUM_TEXTS, _NUM_KEPT_TOKENS // num_kept))
     if can_pack(model):
         with attending(model):
             _write_in_cohorts(model, writer, deque(order), num_texts)

@@ -215,20 +215,27 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_greedy_texts_are_those_of_transformers_whatever_the_architecture(kind, monkeypatch):
+def of_kind(kind):
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
     special = {"pad_token_id": PAD, "eos_token_id": EOS, "bos_token_id": None}
     config = CONFIG_MAPPING[kind](
         vocab_size=97, max_position_embeddings=64, **size, **special, **ARCHITECTURES[kind]
     )
-    model = randomised(AutoModelForCausalLM.from_config(config)).double()
+    return randomised(AutoModelForCausalLM.from_config(config)).double()
+
+
+def long_requests(seed, num_samples):
+    stream = random.Random(seed)
+    prompts = [tuple(stream.choices(range(2, 97), k=stream.randint(1, 24))) for _ in range(20)]
+    return [Request(f"p{i}", s, prompt) for i, prompt in enumerate(prompts) for s in range(num_samples)]
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_greedy_texts_are_those_of_transformers_whatever_the_architecture(kind, monkeypatch):
+    model = of_kind(kind)
     before = model.config._attn_implementation
     monkeypatch.setattr(generation, "_NUM_TEXTS", 6)
-    stream = random.Random(kind)
-    asked = [
-        Request(f"p{i}", 0, tuple(stream.choices(range(2, 97), k=stream.randint(1, 24)))) for i in range(20)
-    ]
+    asked = long_requests(kind, 1)
     samples = sample(model, asked, temperature=0, max_new_tokens=20)
     assert generation.can_pack(model)
     assert model.config._attn_implementation == before
@@ -239,6 +246,19 @@ def test_greedy_texts_are_those_of_transformers_whatever_the_architecture(kind, 
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, eos_token_id=EOS
         )
         assert row.tokens == theirs[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("num_texts", [7, 80])
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_samples_that_share_a_prompt_are_those_of_the_cache_of_transformers(kind, num_texts, monkeypatch):
+    model = of_kind(kind)
+    monkeypatch.setattr(generation, "_NUM_TEXTS", num_texts)
+    asked = [request for request in long_requests(kind, 4) if request.sample < 1 + int(request.prompt_id[1:])]
+    assert generation.can_pack(model)
+    together = tokens(sample(model, asked, max_new_tokens=20))
+    monkeypatch.setattr(generation, "can_pack", lambda model: False)
+    assert tokens(sample(model, asked, max_new_tokens=20)) == together
+    assert len(set(together)) > 60
 
 
 @pytest.mark.usefixtures("packed")

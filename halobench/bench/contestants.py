@@ -101,7 +101,7 @@ def train_bare(setting: Setting, turnstile: Turnstile) -> None:
     steps = _scored_work(setting)
     policy = ScoredModel(setting.policy()).train()
     optimizer = torch.optim.AdamW(
-        policy.parameters(), lr=OPTIM.lr, betas=OPTIM.betas, weight_decay=OPTIM.weight_decay
+        policy.parameters(), lr=OPTIM.lr, betas=OPTIM.betas, weight_decay=OPTIM.weight_decay, fused=True
     )
     value = None
     for work in steps:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -27,7 +26,8 @@ def train_with_trl(setting: Setting, turnstile: Turnstile, *, optim: Optim, beta
         best: the reference precomputed and only completions put through the head. By default the reference
             runs in every step; on CPU, every position goes through the head.
     """
-    import trl
+    import trl  # with what it brings along, it takes memory that belongs to no one else
+    from datasets import Dataset
     from trl.trainer import utils
 
     if best and setting.device == "cpu":

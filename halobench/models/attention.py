@@ -161,12 +161,11 @@ class Segments:
                 own_key = torch.cat((keys[source][:, :, shared], own_key), 2)
                 own_value = torch.cat((values[source][:, :, shared], own_value), 2)
             mask = self._mask(segment, window, query.device)
-            mixed.append(
-                scaled_dot_product_attention(
-                    queries, own_key, own_value, attn_mask=mask, is_causal=mask is None, scale=scale
-                )
+            heads = scaled_dot_product_attention(
+                queries, own_key, own_value, attn_mask=mask, is_causal=mask is None, scale=scale
             )
-        return torch.cat(mixed, 2)
+            mixed.append(heads.transpose(1, 2))
+        return torch.cat(mixed, 1).transpose(1, 2)  # by token, as the next product wants it
 
     def _mask(
         self, segment: Segment, window: int | None, device: torch.device

@@ -13,8 +13,10 @@ from halobench.models.attention import KeysAndValues
 class Cohort:
     """Texts that began together, with their keys and values.
 
-    Their prompts are aligned at the end. So all texts are written at the same place, a window is the same
-    keys of every text, and what must be hidden is only what stands before the shorter prompts.
+    Texts of one prompt form groups, which hold the prompt's keys once: [prompt | first tokens | second
+    tokens | ...], each block a token of every text of the group. Prompts are aligned at the end. So all texts
+    are written at the same place, a window is the same keys of every group, and what must be hidden is only
+    the tokens of the others, and what stands before the shorter prompts.
 
     Args:
         owners: (N,) index of each text's request.
@@ -38,18 +40,24 @@ class Cohort:
         self.tokens = torch.empty_like(owners)
         self.num_written = 0
         self._width = int(lengths.max())
-        capacity = self._width + max_new_tokens - 1
-        before = self._width - lengths[:, None]
-        places = torch.arange(capacity, device=owners.device)
-        index = starts[:, None] + (places[: self._width] - before).clamp(min=0)  # (N, W)
+        self._groups, self._slots, self._group_size = _divide(starts)
+        self._num_groups = int(self._groups.max()) + 1
+        begins, num_tokens = torch.empty(2, self._num_groups, dtype=torch.long, device=owners.device)
+        begins[self._groups], num_tokens[self._groups] = starts, lengths
+        before = self._width - num_tokens[:, None]  # (G, 1)
+        index = begins[:, None] + (torch.arange(self._width, device=owners.device) - before).clamp(min=0)
+        places = torch.arange(self._width + self._group_size * (max_new_tokens - 1), device=owners.device)
         self._memory = {
-            layer: KeysAndValues(*(_slots(states[0], index, capacity) for states in memory))
+            layer: KeysAndValues(*(_copy_prompts(states[0], index, len(places)) for states in memory))
             for layer, memory in kept.items()
         }
         self._mask = None
-        if bool(before.any()):
-            visible = next(iter(kept.values())).key.new_zeros(len(owners), 1, 1, capacity)
-            self._mask = visible.masked_fill_((places < before)[:, None, None], -torch.inf)
+        if self._group_size > 1 or bool(before.any()):
+            texts = torch.arange(self._group_size, device=owners.device)[:, None]
+            of_others = (places >= self._width) & ((places - self._width) % self._group_size != texts)
+            hidden = (of_others | (places < before)[:, None])[:, None]  # (G, 1, k, C)
+            visible = next(iter(kept.values())).key.new_zeros(hidden.shape)
+            self._mask = visible.masked_fill_(hidden, -torch.inf)
 
     def __len__(self) -> int:
         return len(self.owners)
@@ -58,48 +66,86 @@ class Cohort:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None
     ) -> Tensor:
         """Attention of one token of each text; see `Layout.attend`."""
-        last = self._width + self.num_written - 1
-        read = slice(0 if window is None else max(0, last + 1 - window), last + 1)
+        size, written = self._group_size, self.num_written
+        newest = self._width + size * (written - 1)
+        first = 0
+        if window is not None:
+            first = newest - size * (window - 1) if written >= window else self._width + written - window
+        read = slice(max(0, first), newest + size)
         keys, values = self._memory[layer]
-        keys[: len(self), :, last] = key[:, :, 0]
-        values[: len(self), :, last] = value[:, :, 0]
+        keys[self._groups, :, newest + self._slots] = key[:, :, 0]
+        values[self._groups, :, newest + self._slots] = value[:, :, 0]
+        # heads that share keys are more queries of theirs
+        by_head = query.reshape(len(self), key.shape[1], -1, key.shape[3])
+        num_queries = by_head.shape[2]
+        queries = query.new_zeros(self._num_groups, key.shape[1], num_queries, size, key.shape[3])
+        queries[self._groups, :, :, self._slots] = by_head
         mixed = scaled_dot_product_attention(
-            query.reshape(len(self), key.shape[1], -1, key.shape[3]),  # heads that share keys are its queries
-            keys[: len(self), :, read],
-            values[: len(self), :, read],
-            attn_mask=None if self._mask is None else self._mask[: len(self), ..., read],
+            queries.flatten(2, 3),
+            keys[: self._num_groups, :, read],
+            values[: self._num_groups, :, read],
+            attn_mask=None
+            if self._mask is None
+            else self._mask[: self._num_groups, ..., read].repeat(1, 1, num_queries, 1),
             scale=scale,
         )
+        mixed = mixed.view_as(queries)[self._groups, :, :, self._slots]
         return mixed.flatten(1, 2)[:, :, None]
 
     def take(self, tokens: Int[Tensor, " rows"], finished: Bool[Tensor, " rows"]) -> None:
-        """Add a token to each text; the last texts move to where finished ones were."""
+        """Add a token to each text; finished ones leave, and a group with its last."""
         self.tokens = tokens
         self.num_written += 1
-        runs = ~finished
-        num_left = int(runs.sum())
-        if num_left == len(self):
+        if not bool(finished.any()):
             return
-        targets = finished[:num_left].nonzero().squeeze(1)
-        sources = runs[num_left:].nonzero().squeeze(1) + num_left
-        order = torch.arange(num_left, device=tokens.device).index_copy_(0, targets, sources)
-        columns = self.owners, self.noise, self.lengths, self.tokens
-        self.owners, self.noise, self.lengths, self.tokens = (column[order] for column in columns)
-        self._mask = None if self._mask is None else self._mask[order]
+        runs = (~finished).nonzero().squeeze(1)
+        for name in ("owners", "noise", "lengths", "tokens", "_groups", "_slots"):
+            setattr(self, name, getattr(self, name)[runs])
+        is_alive = self._groups.bincount(minlength=self._num_groups) > 0
+        num_left = int(is_alive.sum())
+        if num_left == self._num_groups:
+            return
+        # the last groups move to where others were
+        targets = (~is_alive[:num_left]).nonzero().squeeze(1)
+        sources = is_alive[num_left:].nonzero().squeeze(1) + num_left
+        moved = torch.arange(self._num_groups, device=tokens.device).index_copy_(0, sources, targets)
+        self._groups = moved[self._groups]
+        self._num_groups = num_left
         if len(targets):
-            last = self._width + self.num_written - 1
+            written = slice(self._width + self._group_size * (self.num_written - 1))
             for memory in self._memory.values():
                 for states in memory:
-                    states[targets, :, :last] = states[sources, :, :last]
+                    states[targets, :, written] = states[sources, :, written]
+            if self._mask is not None:
+                self._mask[targets] = self._mask[sources]
 
 
-def _slots(
-    states: Float[Tensor, "heads tokens size"], index: Int[Tensor, "rows width"], capacity: int
-) -> Float[Tensor, "rows heads capacity size"]:
-    """Copy prompts out of a packed row to where their texts can go on."""
-    slots = states.new_empty(len(index), states.shape[0], capacity, states.shape[2])
-    slots[:, :, : index.shape[1]] = states[:, index].transpose(0, 1)
-    return slots
+def _divide(starts: Int[Tensor, " rows"]) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"], int]:
+    """Divide texts into groups of one prompt, of the mean number of texts a prompt has, rounded up.
+
+    Args:
+        starts: (N,) which texts have the same prompt.
+
+    Returns:
+        (N,) number of each text's group, (N,) its place in the group, and the size of groups.
+    """
+    _, prompts, counts = torch.unique(starts, return_inverse=True, return_counts=True)
+    size = -(-len(starts) // len(counts))
+    order = prompts.argsort(stable=True)
+    ranks = torch.empty_like(order)
+    before = counts.cumsum(0) - counts
+    ranks[order] = torch.arange(len(order), device=starts.device) - before[prompts[order]]
+    num_groups = -(-counts // size)
+    return (num_groups.cumsum(0) - num_groups)[prompts] + ranks // size, ranks % size, size
+
+
+def _copy_prompts(
+    states: Float[Tensor, "heads tokens size"], index: Int[Tensor, "groups width"], capacity: int
+) -> Float[Tensor, "groups heads capacity size"]:
+    """Copy prompts out of a packed row to where their texts can go on; what is not written yet is zero."""
+    copies = states.new_zeros(len(index), states.shape[0], capacity, states.shape[2])
+    copies[:, :, : index.shape[1]] = states[:, index].transpose(0, 1)
+    return copies
 
 
 class Cohorts:

@@ -53,8 +53,7 @@ class AlpacaEvalScorer(Scorer):
     """alpaca-eval's win rate of the first T=1 answer against the first preferred one, judged by the oracle.
 
     It is the same number as the oracle's `winrate_first`: one engine checks the other. Outputs are shown in a
-    fixed order, texts keep their end marker, and every cache lies in a folder that goes when the scoring is
-    done.
+    fixed order, texts keep their end marker, and no verdict is kept from one scoring to the next.
     """
 
     needs_world: ClassVar[bool] = True
@@ -131,16 +130,17 @@ class AlpacaEvalScorer(Scorer):
                 "completions_kwargs": {"model_name": "oracle"},
                 "fn_completion_parser": lambda verdict: [verdict],
                 "batch_size": 1,
+                "is_randomize_output_order": False,
             }
             return alpaca_eval.evaluate(  # type: ignore[no-any-return]
                 model_outputs=outputs,
                 reference_outputs=baselines,
                 annotators_config={"oracle": oracle},
                 Annotator=_inline_annotator(),
-                annotation_kwargs={"is_ordered": True},
+                annotation_kwargs={"is_ordered": True, "chunksize": None},
                 fn_metric="get_winrate",
                 sort_by="win_rate",
-                caching_path=str(Path(folder) / "annotations.json"),
+                caching_path=None,
                 output_path=None,
                 precomputed_leaderboard=None,
                 is_return_instead_of_print=True,

@@ -47,6 +47,10 @@ class ImpliedReward(Scorer):
         prompts = contender.materials.prompts.rows
         if contender.reference is None:
             return ScoringResult(make_rows([]), [])
+        contender.encoder.read(
+            prompts=(row.prompt for row in prompts),
+            completions=(text for row in prompts for text in first_pair(row)),
+        )
         plain = [self._rows(contender, index, ask=False) for index in range(len(prompts))]
         asked = [self._rows(contender, index, ask=True) for index in range(len(prompts))]
         scored = with_reference(

@@ -15,6 +15,7 @@ from lm_eval.api.model import TemplateLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halobench.data.rows import Row
+from halobench.data.tokenize import Tokens, tokenize
 from halobench.generation import Request, generate
 from halobench.materials import Materials
 from halobench.models.logprobs import batches, predict
@@ -50,6 +51,7 @@ class InMemoryLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._report = report
+        self._known: dict[str, Tokens] = {}
 
     @property
     def eot_token_id(self) -> int:
@@ -69,7 +71,19 @@ class InMemoryLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Encode without special tokens; the begin marker is added when a text is scored."""
-        return list(self._tokenizer(string, add_special_tokens=False)["input_ids"])
+        if string not in self._known:
+            self._known |= tokenize(self._tokenizer, [string])
+        return list(self._known[string])
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Return what `_loglikelihood_tokens` does of (context, continuation), all tokenised at once."""
+        pairs = [request.args for request in requests]
+        texts = [
+            part for context, continuation in pairs for part in (context.rstrip(), context + continuation)
+        ]
+        self._known |= tokenize(self._tokenizer, texts)
+        answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
+        return answers
 
     def _prefixed(self, context: Sequence[int]) -> tuple[int, ...]:
         begin = self._tokenizer.bos_token_id

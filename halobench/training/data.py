@@ -60,6 +60,7 @@ def base_data(materials: Materials, encoder: Encoder) -> StageData:
     if stage is None:
         raise ValueError("the recipe has no base stage")
     documents = materials.world.documents(stage.num_documents, seed=recipe.base_seed)
+    encoder.read(documents=(document.text for document in documents))
     units = {i: (Row(*encoder.document(document.text), True),) for i, document in enumerate(documents)}
     order = endless_order(len(units), recipe.base_seed)
     plan = [tuple(itertools.islice(order, stage.batch_documents)) for _ in range(stage.steps)]
@@ -130,6 +131,8 @@ def alignment_data(
 
 
 def _encode(view: View, encoder: Encoder, loss: Loss | None) -> Units:
+    responses = [example.response for example in view.examples]
+    encoder.read(prompts=(row.prompt for row in responses), completions=(row.completion for row in responses))
     return {
         number: tuple(_row(example, encoder, loss) for example in unit) for number, unit in view.units.items()
     }
