@@ -6,7 +6,6 @@ import json
 import resource
 import shutil
 import time
-from collections import Counter
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -193,12 +192,6 @@ def _data_facts(materials: Materials, summary: dict[str, Any]) -> DataFacts | No
     if materials.recipe.evaluate == "base":
         return None
     fingerprint = materials.feedback.fingerprint
-    counts: Counter[bool] = Counter()
-    view = ""
-    if summary:
-        shown = alignment_view(materials)
-        view = shown.kind
-        counts.update(example.desirable for example in shown.examples)
     return DataFacts(
         sha256=fingerprint.sha256,
         num_prompts=fingerprint.num_prompts,
@@ -206,9 +199,9 @@ def _data_facts(materials: Materials, summary: dict[str, Any]) -> DataFacts | No
         num_desirable=fingerprint.num_desirable,
         num_undesirable=fingerprint.num_undesirable,
         drops=dict(fingerprint.drops),
-        view=view,
-        view_desirable=counts[True],
-        view_undesirable=counts[False],
+        view=materials.loss.view().__name__ if summary else "",
+        view_desirable=summary.get("desirable", 0),
+        view_undesirable=summary.get("undesirable", 0),
         truncated=summary.get("truncated", {}),
     )
 

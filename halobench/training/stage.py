@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,7 @@ def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts
     curves.to_parquet(output / CURVES, compression="zstd", index=False)
     planned = [unit for step in data.plan for unit in step]
     num_trained = sum(row.length for unit in planned for row in data.units[unit])
+    labels = Counter(row.desirable for unit in data.units.values() for row in unit)
     num_extra = sum(row.length for unit in planned for row in (data.mismatched or {}).get(unit, ()))
     num_parameters = sum(parameter.numel() for parameter in module.parameters())
     spent = {
@@ -205,5 +207,7 @@ def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts
         # 2 per parameter and token forward, 4 backward; mismatched completions have no backward
         "flops": num_parameters * (6 * num_trained + 2 * num_extra),
         "parameters": num_parameters,
+        "desirable": labels[True],
+        "undesirable": labels[False],
     }
     (output / SUMMARY).write_text(canonical_json(facts | spent))
