@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -256,6 +257,11 @@ def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[
                 f"{place}: {name!r} needs a world that knows the true utility, "
                 f"and {recipe.data.source!r} is none; drop it"
             )
+    if recipe.scoring.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        lines.append(
+            f"scoring.engine = 'vllm'{where('scoring.engine')}: vLLM is not installed; "
+            "pip install 'halobench[vllm]', or use halobench"
+        )
     return lines
 
 

@@ -147,7 +147,7 @@ class _Writer:
 
     def keys(self, indices: Sequence[int]) -> Int[Tensor, " rows"]:
         """Keys of the noise of some texts."""
-        keys = [_key(self._seed, self.requests[index]) for index in indices]
+        keys = [noise_key(self._seed, self.requests[index]) for index in indices]
         return torch.tensor(keys, device=self._banned.device)
 
     def write(
@@ -281,12 +281,16 @@ def _draw(
         return logits.argmax(-1), torch.zeros(len(logits), device=logits.device)
     logps = (logits / temperature).log_softmax(-1)
     noisy = gumbel(keys, position, logits.shape[-1]).add(logps)
+    return noisy.argmax(-1), entropy(logps)
+
+
+def entropy(logps: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, " rows"]:
+    """Return (N,) -sum p log p in nats of (N, V) log-probabilities, -inf among them."""
     # a banned token has no probability, and adds 0 * the smallest number instead of 0 * -inf
-    entropy = -(logps.exp() * logps.clamp(min=torch.finfo(logps.dtype).min)).sum(-1)
-    return noisy.argmax(-1), entropy
+    return -(logps.exp() * logps.clamp(min=torch.finfo(logps.dtype).min)).sum(-1)
 
 
-def _key(seed: int, request: Request) -> int:
+def noise_key(seed: int, request: Request) -> int:
     """63-bit key of the noise of one text."""
     text = f"{seed}\x1f{request.prompt_id}\x1f{request.sample}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

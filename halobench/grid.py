@@ -50,6 +50,9 @@ class Task:
     force: bool
 
 
+_Ended = tuple[Task, str, str | None, float]  # a task, its status, what went wrong, seconds
+
+
 @dataclass
 class Outcome:
     """What became of the tasks.
@@ -59,12 +62,14 @@ class Outcome:
         failed: tasks that did not end well, with why.
         skipped: runs that could not start, because a stage of theirs failed.
         interrupted: whether the user stopped it.
+        seconds: that each task took its worker.
     """
 
     done: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     interrupted: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Watcher(Protocol):
@@ -171,8 +176,9 @@ def run_tasks(tasks: Sequence[Task], store: Store, *, jobs: int, watcher: Watche
                 if not pool.start(task):
                     break
                 waiting.remove(task)
-            for task, status, error in pool.wait():
+            for task, status, error, seconds in pool.wait():
                 ready.discard(task.name)
+                outcome.seconds[task.name] = seconds
                 if error is not None:
                     outcome.failed[task.name] = error
                 elif task.stage is None:
@@ -230,7 +236,7 @@ class _Here:
     def __init__(self, store: Store, watcher: Watcher) -> None:
         self._store = store
         self._watcher = watcher
-        self._ended: list[tuple[Task, str, str | None]] = []
+        self._ended: list[_Ended] = []
 
     is_busy = False
 
@@ -245,12 +251,13 @@ class _Here:
             status = do_task(task, self._store, lambda *progress: self._watcher.progressed(0, *progress))
         except Exception as problem:
             error = describe(problem)
-        self._watcher.ended(0, task, status, time.monotonic() - began)
-        self._ended.append((task, status, error))
+        seconds = time.monotonic() - began
+        self._watcher.ended(0, task, status, seconds)
+        self._ended.append((task, status, error, seconds))
         return True
 
-    def wait(self) -> Iterator[tuple[Task, str, str | None]]:
-        """Yield (task, status, error) of what ended."""
+    def wait(self) -> Iterator[_Ended]:
+        """Yield what ended."""
         while self._ended:
             yield self._ended.pop()
 
@@ -298,8 +305,8 @@ class _Workers:
         self._watcher.started(worker.number, task)
         return True
 
-    def wait(self) -> Iterator[tuple[Task, str, str | None]]:
-        """Handle messages until a task ends; yield (task, status, error)."""
+    def wait(self) -> Iterator[_Ended]:
+        """Handle messages until a task ends; yield it."""
         while True:
             try:
                 worker, line = self._messages.get(timeout=1.0)  # with a timeout, an interrupt gets through
@@ -320,8 +327,9 @@ class _Workers:
             status, error = message.get("done", "failed"), None
             if "done" not in message:
                 error = self._describe(worker, task, message)
-            self._watcher.ended(worker.number, task, status, time.monotonic() - worker.began)
-            yield task, status, error
+            seconds = time.monotonic() - worker.began
+            self._watcher.ended(worker.number, task, status, seconds)
+            yield task, status, error, seconds
             return
 
     def _describe(self, worker: _Worker, task: Task, message: dict[str, Any]) -> str:

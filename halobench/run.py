@@ -90,9 +90,7 @@ def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False
         for name, result in results.items():
             _write_scores(store.run_path(recipe.run_id), name, materials, result)
     else:
-        store.add_run(
-            recipe.run_id, lambda folder: _fill(folder, materials, policy, summary, results, seconds)
-        )
+        store.add_run(recipe.run_id, lambda folder: _fill(folder, contender, summary, results, seconds))
     return str(status)
 
 
@@ -122,13 +120,13 @@ def _score_records(scorer: str, result: ScoringResult) -> list[ScoreRecord]:
 
 def _fill(
     folder: Path,
-    materials: Materials,
-    policy: Path,
+    contender: Contender,
     summary: dict[str, Any],
     results: dict[str, ScoringResult],
     seconds: dict[str, float],
 ) -> None:
     """Write every file of a run, the record last."""
+    materials, policy = contender.materials, contender.folder
     recipe = materials.recipe
     for name, result in results.items():
         _write_scores(folder, name, materials, result)
@@ -167,6 +165,7 @@ def _fill(
             if (key.path / SUMMARY).is_file()
         },
         "scoring": seconds,
+        "sampling": vars(contender.written),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     (folder / TIMING).write_text(canonical_json(timing))

@@ -176,6 +176,7 @@ class Scoring(Section):
         samples_per_prompt: sampled answers per prompt.
         temperatures: candidates for T*, chosen on the dev prompts; 1 is always scored.
         max_new_tokens: longest answer.
+        engine: what samples: "halobench", whose noise depends on no batch, or "vllm", for GPUs.
     """
 
     scorers: tuple[str, ...]
@@ -183,6 +184,7 @@ class Scoring(Section):
     samples_per_prompt: Count = 4
     temperatures: tuple[NonNegative, ...] = (1.0, 0.7, 0.5, 0.3, 0.0)
     max_new_tokens: Count = 128
+    engine: Literal["halobench", "vllm"] = "halobench"
 
 
 class Board(Section):

@@ -150,6 +150,17 @@ def test_a_scorer_that_needs_a_world_is_refused_on_files(file_problems, scorer):
     ]
 
 
+def test_an_engine_that_is_not_installed_is_refused(file_problems, monkeypatch):
+    scoring = {"scorers": ["implied_reward"], "engine": "vllm"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert file_problems({"scoring": scoring}) == [
+        "scoring.engine = 'vllm' in RECIPE: vLLM is not installed; pip install 'halobench[vllm]', "
+        "or use halobench"
+    ]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert file_problems({"scoring": scoring}) == []
+
+
 def test_what_only_a_world_has_is_refused_on_files(file_problems, files):
     stage = {"num_documents": 1, "steps": 1, "batch_documents": 1, "optim": {"lr": 1}}
     data = {"source": "jsonl", "path": str(files / "rows.jsonl"), "demonstrations": "best_of_16"}

@@ -15,6 +15,7 @@ from halobench.errors import ResultsError
 from halobench.results.store import Store
 
 if TYPE_CHECKING:
+    from halobench.grid import Outcome
     from halobench.leaderboard.text import BuiltBoard
 
 
@@ -43,7 +44,25 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     print_boards(arguments.results, done.suite.name)
     print(f"board: {done.board / 'index.html'}")
+    if done.outcome.done:
+        print(_where_time_went(done.outcome, Store(arguments.results)))
     return 1 if done.outcome.failed or done.outcome.skipped else 0
+
+
+def _where_time_went(outcome: Outcome, store: Store) -> str:
+    """Shares of the workers' time; the reference's log-probabilities are part of training."""
+    timings = [store.timing(run_id) for run_id in outcome.done]
+    total = sum(outcome.seconds.values())
+    training = sum((timing.get("align") or {}).get("wall", 0.0) for timing in timings)
+    training += sum(seconds for name, seconds in outcome.seconds.items() if name not in outcome.done)
+    sampled = [timing.get("sampling", {"tokens": 0, "seconds": 0.0}) for timing in timings]
+    sampling = sum(each["seconds"] for each in sampled)
+    scoring = sum(sum(timing.get("scoring", {}).values()) for timing in timings) - sampling
+    shares = {"training": training, "sampling": sampling, "the rest of scoring": scoring}
+    shares["everything else"] = max(0.0, total - sum(shares.values()))
+    rate = sum(each["tokens"] for each in sampled) / sampling if sampling else 0.0
+    told = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in shares.items())
+    return f"worker time {_seconds(total)}: {told}; {rate:,.0f} tokens sampled per second"
 
 
 def _report_failures(done: SuiteRun) -> None:
@@ -79,7 +98,8 @@ def plan(arguments: argparse.Namespace) -> int:
     missing = {task.name for task in tasks if task.stage is None}
     rows: list[dict[str, Any]] = []
     costs = estimates(suite.recipes, store)
-    for recipe in suite.recipes:
+    # points that differ in what their loss does not use are one run
+    for recipe in {recipe.run_id: recipe for recipe in suite.recipes}.values():
         tokens, seconds = costs[recipe.run_id]
         rows.append(
             {
@@ -93,7 +113,13 @@ def plan(arguments: argparse.Namespace) -> int:
         )
     stages = [task.name for task in tasks if task.stage is not None]
     if arguments.json:
-        document = {"suite": suite.name, "runs": rows, "missing_stages": stages, "notes": suite.notes}
+        document = {
+            "suite": suite.name,
+            "points": len(suite.recipes),
+            "runs": rows,
+            "missing_stages": stages,
+            "notes": suite.notes,
+        }
         print(json.dumps(document, indent=2))
         return 0
     width = max(len(row["run_id"]) for row in rows)
@@ -112,6 +138,11 @@ def plan(arguments: argparse.Namespace) -> int:
     if todo:
         total = _seconds(sum(known)) if len(known) == len(todo) else "unknown until a run like it is recorded"
         print(f"missing: about {_tokens(sum(row['tokens'] for row in todo))} tokens; worker time {total}")
+    if len(rows) < len(suite.recipes):
+        print(
+            f"note: {len(suite.recipes)} points are {len(rows)} runs; "
+            "the others differ in what their loss does not use"
+        )
     for note in suite.notes:
         print(f"note: {note}")
     return 0

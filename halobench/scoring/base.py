@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halobench.data.tokenize import Encoder, Tokens
 from halobench.feedback import EvaluationPrompt, Prompt, PromptSet
-from halobench.generation import Request, generate
+from halobench.generation import Request, Sample, generate
 from halobench.materials import Materials
 from halobench.models.load import best_device, load_model, weights_digest
 from halobench.recipe import Recipe
 from halobench.storage import canonical_json, digest
+
+if TYPE_CHECKING:
+    from halobench.vllm_engine import VLLMEngine
 
 Report = Callable[[str, int, int], None]
 ROW_COLUMNS = ["prompt_id", "decode", "rep", "metric", "value"]
@@ -82,6 +86,14 @@ class Text(NamedTuple):
 
 
 @dataclass
+class Written:
+    """Tokens that were sampled, and the seconds it took."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
 class Contender:
     """A policy with what it is compared to.
 
@@ -90,13 +102,16 @@ class Contender:
         folder: the policy.
         reference: the model it started from; None where the policy is itself the base or the reference.
         report: told phase, done, total.
+        written: what it took to sample texts.
     """
 
     materials: Materials
     folder: Path
     reference: Path | None
     report: Report = lambda phase, done, total: None
+    written: Written = field(default_factory=Written)
     _texts: dict[str, list[Text]] = field(default_factory=dict)
+    _engines: dict[Path, VLLMEngine] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -147,16 +162,18 @@ class Contender:
         """Sample the policy's answers, prompt by prompt; at temperature 0 one each."""
         key = f"{prompts.sha256}-{temperature}"
         if key not in self._texts:
-            self._texts[key] = self._sample(self.model, prompts, temperature, self.control)
+            self._texts[key] = self._sample(self.folder, prompts, temperature, self.control)
         return self._texts[key]
 
     def reference_texts(self, prompts: PromptSet, temperature: float) -> list[Text]:
         """Sample the reference's answers with the same noise; they are kept for its other runs."""
-        if self.reference is None:
+        reference = self.reference
+        if reference is None:
             raise ValueError("this contender has no reference")
         scoring = self.recipe.scoring
         key = {
-            "weights": weights_digest(self.reference),
+            "weights": weights_digest(reference),
+            "engine": scoring.engine,
             "prompts": prompts.sha256,
             "temperature": temperature,
             "samples": scoring.samples_per_prompt,
@@ -167,7 +184,7 @@ class Contender:
         }
 
         def build(target: Path) -> None:
-            texts = self._sample(self.reference_model, prompts, temperature, None)
+            texts = self._sample(reference, prompts, temperature, None)
             (target / "texts.json").write_text(canonical_json([list(text) for text in texts]))
 
         file = self.materials.artifacts.get("generations", digest(key)[:16], build) / "texts.json"
@@ -177,10 +194,8 @@ class Contender:
         ]
 
     def _sample(
-        self, model: PreTrainedModel | None, prompts: PromptSet, temperature: float, control: str | None
+        self, folder: Path, prompts: PromptSet, temperature: float, control: str | None
     ) -> list[Text]:
-        if model is None:
-            raise ValueError("there is no model to sample from")
         scoring = self.recipe.scoring
         num_samples = scoring.samples_per_prompt if temperature > 0 else 1
         requests = [
@@ -188,8 +203,8 @@ class Contender:
             for row in prompts.rows
             for rep in range(num_samples)
         ]
-        samples = generate(
-            model,
+        began = time.perf_counter()
+        samples = self._engine(folder)(
             requests,
             temperature=temperature,
             seed=self.recipe.seed,
@@ -199,6 +214,8 @@ class Contender:
             banned=self.banned,
             report=lambda done, total: self.report("generate", done, total),
         )
+        self.written.seconds += time.perf_counter() - began
+        self.written.tokens += sum(len(sample.tokens) for sample in samples)
         return [
             Text(
                 request.prompt_id,
@@ -210,6 +227,17 @@ class Contender:
             )
             for request, sample in zip(requests, samples, strict=True)
         ]
+
+    def _engine(self, folder: Path) -> Callable[..., list[Sample]]:
+        """What samples texts of the policy or the reference."""
+        model = self.model if folder == self.folder else self.reference_model
+        if self.recipe.scoring.engine == "halobench":
+            return partial(generate, model)
+        from halobench.vllm_engine import VLLMEngine
+
+        if folder not in self._engines:
+            self._engines[folder] = VLLMEngine(folder, model)
+        return self._engines[folder].generate
 
 
 class Scorer(ABC):
@@ -239,6 +267,8 @@ class Scorer(ABC):
 def sampling_config(materials: Materials) -> dict[str, Any]:
     """How answers are sampled, for the configuration of scorers that sample."""
     scoring = materials.recipe.scoring.model_dump(mode="json", exclude={"scorers", "num_prompts"})
+    if scoring["engine"] == "halobench":
+        del scoring["engine"]  # as in scores from before there was another
     return {"dev_prompts": materials.dev_prompts.sha256, **scoring}
 
 

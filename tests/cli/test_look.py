@@ -2,16 +2,21 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from halobench import UnknownNameError
 from halobench.cli import main
 from halobench.compose import compose
+from halobench.grid import missing_tasks
 from halobench.leaderboard.build import build
+from halobench.results.store import Store
 from tests.leaderboard.synthetic import Run, row, write_results
 
+CHECKOUT = Path(__file__).parents[2]
 LOSSES = {"csft", "dpo", "kto", "offline_ppo", "sft", "slic"}
 
 
@@ -154,6 +159,29 @@ def test_plan_lists_runs_as_missing_until_they_are_recorded(capsys, tmp_path, ti
     assert "tiny: 9 runs, 1 done, 8 missing; shared stages to make: base-" in text
     states = re.findall(r"^(\S+)-s(\d)-\S+ .* (done|missing) ", text, re.MULTILINE)
     assert [seed for name, seed, state in states if state == "done"] == ["0"]
+
+
+def test_points_that_differ_in_what_their_loss_ignores_are_one_run(capsys, tmp_path, tiny_recipe):
+    recipe = tmp_path / "labels.yaml"
+    matrix = {"loss": ["sft", "kto"], "seed": [0], "data.labels": ["given", "shuffled"]}
+    recipe.write_text(yaml.safe_dump({"extends": [tiny_recipe.name], "matrix": matrix}))
+    code, text, _ = run(capsys, "plan", recipe, "--results", tmp_path / "results", "--json")
+    assert code == 0
+    plan = json.loads(text)
+    assert plan["points"] == 6
+    # SFT sees no labels, and the reference is no run with a loss
+    assert [entry["row"] for entry in plan["runs"]] == ["sft", "kto", "kto", "reference"]
+    assert len(missing_tasks(compose(recipe).recipes, Store(tmp_path / "results"))) == 2 + 4
+    _, text, _ = run(capsys, "plan", recipe, "--results", tmp_path / "results")
+    assert "labels: 4 runs, 0 done, 4 missing" in text
+    assert "note: 6 points are 4 runs" in text
+
+
+def test_nothing_is_missing_of_the_committed_quickstart(monkeypatch):
+    monkeypatch.chdir(CHECKOUT)
+    recipes = compose("quickstart").recipes
+    assert missing_tasks(recipes, Store(CHECKOUT / "results")) == []
+    assert len({recipe.run_id for recipe in recipes}) == 60
 
 
 def wins(level, seed=0):
