@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from halobench.grid import Outcome, Watcher
+    from halobench.leaderboard.text import BuiltBoard
     from halobench.losses.base import Loss
 
 DEFAULT_RESULTS = Path("results")
@@ -30,11 +31,13 @@ class SuiteRun(NamedTuple):
         suite: the recipes.
         outcome: what became of those that were missing.
         board: folder of the rebuilt leaderboard; None where the run was interrupted.
+        boards: what is in it.
     """
 
     suite: Suite
     outcome: Outcome
     board: Path | None
+    boards: Sequence[BuiltBoard] = ()
 
 
 def run(
@@ -110,8 +113,7 @@ def run_suite(
     if outcome.interrupted:
         return SuiteRun(suite, outcome, None)
     board = board_folder(results)
-    build(results, board)
-    return SuiteRun(suite, outcome, board)
+    return SuiteRun(suite, outcome, board, build(results, board))
 
 
 def board_folder(results: Path) -> Path:

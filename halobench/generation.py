@@ -24,7 +24,7 @@ from halobench.models.head import head_logits
 from halobench.models.logprobs import can_pack
 
 _NUM_TEXTS = 1024  # written at the same time
-_NUM_KEPT_TOKENS = 2**15  # whose keys and values are kept for them
+_KEPT_BYTES = {"cpu": 2**29, "cuda": 2**33}  # of their keys and values
 _REFILL_SHARE = 0.25  # of these texts that must be finished before others begin
 
 
@@ -104,7 +104,8 @@ def generate(
     )
     prompts = {request.prompt for request in requests}
     num_kept = max(map(len, prompts)) * len(prompts) // len(requests) + max_new_tokens  # about, per text
-    num_texts = max(1, min(_NUM_TEXTS, _NUM_KEPT_TOKENS // num_kept))
+    room = _KEPT_BYTES[model.device.type] // _bytes_per_token(model)
+    num_texts = max(1, min(_NUM_TEXTS, room // num_kept))
     if can_pack(model):
         with attending(model):
             _write_in_cohorts(model, writer, deque(order), num_texts)
@@ -112,6 +113,15 @@ def generate(
         for start in range(0, len(order), num_texts):
             _write_batch(model, writer, order[start : start + num_texts], pad)
     return writer.samples()
+
+
+def _bytes_per_token(model: PreTrainedModel) -> int:
+    """Bytes of a token's keys and values in all layers."""
+    config = model.config.get_text_config()
+    num_heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+    num_key_heads = getattr(config, "num_key_value_heads", None) or num_heads
+    return int(2 * config.num_hidden_layers * num_key_heads * width * model.dtype.itemsize)
 
 
 class _Writer:

@@ -209,7 +209,6 @@ class Execution(Section):
         devices: processes that train one run.
         strategy: "auto" (one process), "ddp" or "fsdp".
         threads: CPU threads of a process.
-        base_threads: CPU threads while the base model is trained, which every run waits for.
         checkpoint_every: optimizer steps between checkpoints.
         microbatch_tokens: largest number of tokens, padding included, of one forward pass.
         hot_path: "fused" packs rows, computes a prompt once and logits where they are scored; "reference" is
@@ -220,7 +219,6 @@ class Execution(Section):
     devices: Count = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     threads: Count = 1
-    base_threads: Count = 2
     checkpoint_every: Count = 200
     microbatch_tokens: Count = 16384
     hot_path: Literal["fused", "reference"] = "fused"

@@ -102,11 +102,9 @@ def _do(job: dict[str, Any], report: Any) -> str:
     recipe = Recipe.model_validate(job["recipe"])
     for plugin in recipe.plugins:
         load_plugin(plugin)
-    stage = None if job["stage"] is None else StageKey(*job["stage"])
-    is_base = stage is not None and stage.stage == "base"
-    torch.set_num_threads(recipe.execution.base_threads if is_base else recipe.execution.threads)
-    if stage is not None:
-        make_stage(recipe, stage, report)
+    torch.set_num_threads(recipe.execution.threads)
+    if job["stage"] is not None:
+        make_stage(recipe, StageKey(*job["stage"]), report)
         return "completed"
     return execute(recipe, Store(Path(job["results"])), report, force=job["force"])
 

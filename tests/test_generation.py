@@ -99,12 +99,15 @@ def test_texts_do_not_depend_on_the_batch(make_model, monkeypatch, temperature, 
         assert row.entropy == pytest.approx(together[index].entropy, abs=1e-3)
 
 
-@pytest.mark.parametrize("num_kept_tokens", [1, 60, 250])
-def test_texts_do_not_depend_on_how_many_keys_are_kept(model, monkeypatch, num_kept_tokens):
+@pytest.mark.parametrize(("num_kept_tokens", "num_texts"), [(1, 1), (60, 3), (250, 13), (10_000, 36)])
+def test_texts_do_not_depend_on_how_many_keys_are_kept(model, monkeypatch, num_kept_tokens, num_texts):
     asked = requests()
     together = tokens(sample(model, asked))
-    monkeypatch.setattr(generation, "_NUM_KEPT_TOKENS", num_kept_tokens)
-    assert tokens(sample(model, asked)) == together
+    # 2 layers of keys and values of width 16 in float32; 9 tokens of a prompt for 3 texts of 16
+    monkeypatch.setattr(generation, "_KEPT_BYTES", {"cpu": num_kept_tokens * 2 * 2 * 16 * 4})
+    with forward_shapes(model) as shapes:
+        assert tokens(sample(model, asked)) == together
+    assert max([rows for rows, width in shapes if width == 1]) == num_texts
 
 
 def test_texts_do_not_depend_on_the_other_requests(model):
@@ -305,7 +308,7 @@ def test_progress_is_reported_and_no_requests_are_no_work(model, monkeypatch):
 
 
 def keys(num_keys):
-    return torch.tensor([generation._key(0, Request(f"p{i}", i % 4, ())) for i in range(num_keys)])
+    return torch.tensor([generation.noise_key(0, Request(f"p{i}", i % 4, ())) for i in range(num_keys)])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])

@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"stopped: {len(done.outcome.done)} runs done now, {left} left; go on with:", file=sys.stderr)
         print(f"  {_command(arguments)}", file=sys.stderr)
         return 130
-    print_boards(arguments.results, done.suite.name)
+    _print_boards(board for board in done.boards if board.setting.suite == done.suite.name)
     print(f"board: {done.board / 'index.html'}")
     if done.outcome.done:
         print(_where_time_went(done.outcome, Store(arguments.results)))
@@ -172,33 +173,25 @@ def leaderboard(arguments: argparse.Namespace) -> int:
         for name in stale:
             print(f"stale: {target / name}; rebuild it with `halobench leaderboard`", file=sys.stderr)
         return 1 if stale else 0
-    build(arguments.results, target)
-    print_boards(arguments.results)
+    _print_boards(build(arguments.results, target))
     print(f"board: {target / 'index.html'}")
     return 0
 
 
-def print_boards(results: Path, suite: str | None = None) -> None:
-    """Print the boards of a folder, or of one suite, as text."""
-    from halobench.leaderboard.build import build_boards
-
-    for board in build_boards(Store(results)):
-        if suite in (None, board.setting.suite):
-            _print_board(board)
-
-
-def _print_board(board: BuiltBoard) -> None:
+def _print_boards(boards: Iterable[BuiltBoard]) -> None:
+    """Print boards as text."""
     from halobench.leaderboard.text import display_table
 
-    headers, rows = display_table(board)
-    widths = [max(len(line[k]) for line in [headers, *rows]) for k in range(len(headers))]
-    print(f"\n{board.setting.suite}, setting {board.setting.setting_id}\n")
-    for line in [headers, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    print()
-    for note in board.tables.notes:
-        print(f"- {note}")
-    print()
+    for board in boards:
+        headers, rows = display_table(board)
+        widths = [max(len(line[k]) for line in [headers, *rows]) for k in range(len(headers))]
+        print(f"\n{board.setting.suite}, setting {board.setting.setting_id}\n")
+        for line in [headers, *rows]:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print()
+        for note in board.tables.notes:
+            print(f"- {note}")
+        print()
 
 
 def diff(arguments: argparse.Namespace) -> int:

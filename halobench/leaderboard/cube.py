@@ -101,7 +101,7 @@ class Setting:
         return (f for f in self.store.score_files(run_id) if self.config_ids.get(f.scorer) == f.config_id)
 
     def prompts(self, run_id: str, scorer: str, decode: str, metric: str) -> pd.Series | None:
-        """Values of a run by prompt, samples averaged; None where it was not scored."""
+        """Values of a run by prompt in the order of names, samples averaged; None where it was not scored."""
         if run_id not in self._columns:
             self._columns[run_id] = {}
             for file in self.files(run_id):
@@ -121,14 +121,14 @@ class Setting:
             if column is None:
                 return None
             columns.append(column)
-        if not columns or any(set(column.index) != set(columns[0].index) for column in columns):
+        if not columns or not all(column.index.equals(columns[0].index) for column in columns):
             return None
-        return np.stack([column.sort_index().to_numpy(float) for column in columns])
+        return np.stack([column.to_numpy(float) for column in columns])
 
     def prompt_ids(self, row: BoardRow, scorer: str, decode: str, metric: str) -> list[str]:
         """Names of the prompts of `table`."""
         column = self.prompts(row.any_record.run_id, scorer, decode, metric)
-        return [] if column is None else sorted(column.index)
+        return [] if column is None else list(column.index)
 
     def scores(self, row: BoardRow, scorer: str, task: str, metric: str) -> list[float]:
         """A row's aggregates, one per completed seed that has it."""
