@@ -35,3 +35,4 @@ bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -m halobench.bench
 	$(BIN)/python -m halobench.bench --models S --precisions fp32 --contestants halobench halobench-bare --rounds 20
+	$(BIN)/python -m halobench.bench.sampling

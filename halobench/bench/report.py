@@ -55,15 +55,13 @@ def make_record(outcome: Outcome) -> dict[str, Any]:
         contestants[name] = {
             "laps": [lap._asdict() for lap in laps],
             "peak_bytes": laps[-1].peak_bytes,
-            "tokens_per_second": _spread(
+            "tokens_per_second": spread(
                 [count / each for count, each in zip(tokens, seconds[name], strict=True)]
             ),
-            "share_of_gemm_rate": _spread(
+            "share_of_gemm_rate": spread(
                 [count / each / rate for count, each in zip(flops, seconds[name], strict=True)]
             ),
-            "times_as_long_as_halobench": _ratios(seconds[name], seconds[_OURS])
-            if _OURS in seconds
-            else None,
+            "times_as_long_as_halobench": ratios(seconds[name], seconds[_OURS]) if _OURS in seconds else None,
         }
     return {
         "setting": asdict(setting),
@@ -73,19 +71,19 @@ def make_record(outcome: Outcome) -> dict[str, Any]:
         "warmup_steps": NUM_WARMUP,
         "compared_steps": NUM_COMPARED,
         "clock": "CPU time" if setting.device == "cpu" else "wall time",
-        "gemm_flops_per_second": _spread(outcome.gemm_rates),
+        "gemm_flops_per_second": spread(outcome.gemm_rates),
         "contestants": contestants,
-        "hardware": _hardware(setting.device),
         "environment": ENVIRONMENT,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        **about_the_machine(setting.device),
     }
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
     return {"median": median(values), "low": min(values), "high": max(values)}
 
 
-def _ratios(seconds: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
+def ratios(seconds: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
     """Ratios round by round, with a 95% interval of their geometric mean (Student's t on logarithms)."""
     ratios = [other / own for other, own in zip(seconds, ours, strict=True)]
     logs = [math.log(ratio) for ratio in ratios]
@@ -93,7 +91,7 @@ def _ratios(seconds: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
     if len(logs) > 1:
         half = float(student.ppf(0.975, len(logs) - 1)) * stdev(logs) / math.sqrt(len(logs))
         interval = [math.exp(mean(logs) - half), math.exp(mean(logs) + half)]
-    return {**_spread(ratios), "interval": interval}
+    return {**spread(ratios), "interval": interval}
 
 
 def trainer_overhead(record: dict[str, Any]) -> list[float] | None:
@@ -103,6 +101,12 @@ def trainer_overhead(record: dict[str, Any]) -> list[float] | None:
         return None
     low, high = bare["interval"]
     return [1 / high - 1, 1 / low - 1]
+
+
+def about_the_machine(device: str) -> dict[str, Any]:
+    """Hardware and versions, for a record."""
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+    return {"hardware": _hardware(device), "versions": versions}
 
 
 def _version(package: str) -> str | None:
@@ -138,7 +142,9 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write the record, and draw the figure of all records in the folder anew."""
     write_text(record_path(folder, record), canonical_json(record))
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    records = [record for record in records if BARE not in record["contestants"]]
+    records = [
+        record for record in records if "loss" in record["setting"] and BARE not in record["contestants"]
+    ]
     if not records:
         return
     with (

@@ -148,6 +148,11 @@ def _make_pairs(vocab_size: int, num_pairs: int) -> list[Pair]:
     ]
 
 
+def make_prompts(vocab_size: int, num_prompts: int) -> list[tuple[int, ...]]:
+    """Draw the prompts of so many pairs."""
+    return [pair.prompt for pair in _make_pairs(vocab_size, num_prompts)]
+
+
 @dataclass(frozen=True)
 class Work:
     """One optimizer step.
