@@ -130,7 +130,7 @@ class Segments:
             memory = self.memory[layer]
             num_before = memory.key.shape[2]
             key, value = torch.cat((memory.key, key), 2), torch.cat((memory.value, value), 2)
-        if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+        if _has_kernel(query):
             return self._varlen(query, key, value, num_before, scale, window)
         repeats = query.shape[1] // key.shape[1]
         if repeats > 1:
@@ -233,6 +233,11 @@ class Segments:
         )
         heads: Tensor = mixed.transpose(0, 1)[None]
         return heads
+
+
+def _has_kernel(query: Queries) -> bool:
+    """Whether one kernel attends in segments of any length: flash attention, which has two types."""
+    return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
 
 
 def _allowed(

@@ -1,10 +1,12 @@
 """Packed rows: every family of models that uses the attention interface says the same as alone."""
 
+import inspect
 import random
 import warnings
 
 import pytest
 import torch
+from torch.nn.attention import varlen
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -61,11 +63,47 @@ def rows():
     return found
 
 
-# the two ways of the CPU: a call per segment, and padded calls for segments of similar length
-@pytest.mark.parametrize("shortest", [0, 10**6])
+def kernel_by_hand(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False
+):
+    """What varlen_attn computes, aligned at the last key as flash attention is; see its documentation."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    assert max_q == int(cu_seq_q.diff().max())
+    assert max_k == int(cu_seq_k.diff().max())
+    assert window_size[1] == 0
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    repeats = query.shape[1] // key.shape[1]
+    mixed = []
+    for index in range(len(cu_seq_q) - 1):
+        q = query[cu_seq_q[index] : cu_seq_q[index + 1]]
+        k, v = (
+            states[cu_seq_k[index] : cu_seq_k[index + 1]].repeat_interleave(repeats, 1)
+            for states in (key, value)
+        )
+        place = torch.arange(len(q))[:, None] + len(k) - len(q)
+        ahead = torch.arange(len(k)) - place
+        hidden = ahead > 0
+        if window_size[0] >= 0:
+            hidden |= ahead < -window_size[0]
+        scores = torch.einsum("qhd,khd->hqk", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        mixed.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, -torch.inf).softmax(-1), v))
+    return torch.cat(mixed)
+
+
+@pytest.fixture(params=["a call per segment", "padded calls", "one kernel"])
+def way(request, monkeypatch):
+    """The two ways of the CPU, and that of a GPU with a stand-in for its kernel."""
+    monkeypatch.setattr(attention, "_SHORT", 10**6 if request.param == "padded calls" else 0)
+    if request.param == "one kernel":
+        known = set(inspect.signature(varlen.varlen_attn).parameters)
+        assert set(inspect.signature(kernel_by_hand).parameters) <= known
+        monkeypatch.setattr(attention, "_has_kernel", lambda query: True)
+        monkeypatch.setattr(varlen, "varlen_attn", kernel_by_hand)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_log_probabilities_of_packed_rows_are_those_of_each_row_alone(family, shortest, rows, monkeypatch):
-    monkeypatch.setattr(attention, "_SHORT", shortest)
+def test_log_probabilities_of_packed_rows_are_those_of_each_row_alone(family, rows):
     model = model_of(family)
     assert can_pack(model)
     with torch.no_grad():
@@ -75,10 +113,9 @@ def test_log_probabilities_of_packed_rows_are_those_of_each_row_alone(family, sh
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if family == "gemma2" else 1e-10)
 
 
-@pytest.mark.parametrize("shortest", [0, 10**6])
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("family", ["llama", "mistral"])
-def test_completions_that_go_on_read_the_prompts_of_the_pass_before(family, shortest, rows, monkeypatch):
-    monkeypatch.setattr(attention, "_SHORT", shortest)
+def test_completions_that_go_on_read_the_prompts_of_the_pass_before(family, rows):
     model, others = model_of(family), []
     stream = random.Random(2)
     for row in rows:
