@@ -197,8 +197,23 @@ SOURCES: Registry[Source] = Registry(
     "data source",
     builtins={
         "cafe": "halobench.worlds.cafe",
-        "hh": "halobench.data.sources.hh",
-        "jsonl": "halobench.data.sources.jsonl",
+    }
+    | {
+        name: f"halobench.data.sources.{name}"
+        for name in (
+            "hh",
+            "helpsteer2",
+            "jsonl",
+            "kto_mix",
+            "oasst",
+            "safe_rlhf",
+            "safe_rlhf_harmless",
+            "sharegpt",
+            "shp",
+            "trl",
+            "ultrafeedback",
+            "ultrafeedback_ratings",
+        )
     },
     group="halobench.sources",
 )

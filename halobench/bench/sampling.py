@@ -121,7 +121,7 @@ def write_with_halobench(model: LlamaForCausalLM, prompts: Sequence[tuple[int, .
     return [sample.tokens for sample in samples]
 
 
-class _Noise(LogitsProcessor):
+class _Noise(LogitsProcessor):  # type: ignore[misc]  # mypy skips transformers
     """Adds halobench's noise, so that the most likely token is the one that halobench draws."""
 
     def __init__(self, keys: Tensor, width: int) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from halobench.data.sources.hh import HH, parse_rows
+from halobench.data.sources.hh import HH
 from halobench.errors import DataError
 from halobench.feedback import Message
 
@@ -20,8 +20,9 @@ def talk(*turns):
 
 def parse(chosen, rejected):
     """The parsed row, or the reason why it was dropped."""
-    drops = Counter()
-    rows = parse_rows([{"chosen": chosen, "rejected": rejected}], drops)
+    drops, problems = Counter(), []
+    rows = list(HH.parse([{"chosen": chosen, "rejected": rejected}], "train", drops, problems))
+    assert not problems
     return rows[0] if rows else next(iter(drops))
 
 
@@ -121,14 +122,13 @@ def test_train_rows_whose_group_occurs_in_test_are_dropped(tmp_path):
     assert feedback.drops == {"both answers are the same": 1, "group occurs in a held-out split": 2}
 
 
-def test_a_folder_of_hh_needs_both_files(tmp_path):
-    with pytest.raises(DataError, match=r"data\.path: is missing; give the folder of HH-RLHF"):
-        HH.open(path=None, world_seed=0)
-    with pytest.raises(DataError, match=r"no train and no test file \(\.jsonl\.gz\) in that folder"):
-        HH.open(path=str(tmp_path), world_seed=0)
-    write(tmp_path / "x", "train", [question("q")])
-    with pytest.raises(DataError, match=r"no test file \(\.jsonl\.gz\) in that folder"):
-        HH.open(path=str(tmp_path), world_seed=0)
+def test_without_a_test_file_rows_are_held_out_by_their_group(tmp_path):
+    write(tmp_path / "x", "train", [question(f"q{i}") for i in range(200)])
+    source = HH.open(path=str(tmp_path), world_seed=0)
+    held_out = [source.prompt_set(split).rows for split in ("dev", "test")]
+    trained = source.feedback(num_pairs=None, split_seed=0).fingerprint.num_prompts
+    assert sum(map(len, held_out)) + trained == 200
+    assert all(8 < len(rows) < 34 for rows in held_out)  # a tenth each
 
 
 def test_rows_of_another_schema_are_refused(tmp_path):
@@ -156,7 +156,7 @@ def real_rows(shared_data, name):
 def test_rough_edges_of_the_real_files(shared_data, name, num_rows, same, empty, differ):
     raw = real_rows(shared_data, name)
     drops = Counter()
-    rows = parse_rows(raw, drops)
+    rows = list(HH.parse(raw, "train", drops, []))
     expected = {
         "both answers are the same": same,
         "an answer is empty": empty,

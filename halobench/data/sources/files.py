@@ -35,6 +35,21 @@ class Row:
         return self.winner.group_id
 
 
+EMPTY, SAME, NO_PROMPT = "an answer is empty", "both answers are the same", "there is no prompt"
+
+
+def reason_to_drop(row: Row) -> str | None:
+    """Why a row tells nothing, or None."""
+    sides = [row.winner, *([row.loser] if row.loser is not None else [])]
+    if not row.winner.prompt:
+        return NO_PROMPT
+    if any(not side.completion.strip() for side in sides):
+        return EMPTY
+    if row.loser is not None and row.winner.completion.strip() == row.loser.completion.strip():
+        return SAME
+    return None
+
+
 def split_by_group(rows: Sequence[Row], *, test_share: float, dev_share: float) -> dict[str, list[Row]]:
     """Divide rows into train, dev and test by a digest of their group, so that added rows move no other."""
     split: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError
 
-from halobench.data.sources.files import FileSource, Row, split_by_group
+from halobench.data.sources.files import FileSource, Row, reason_to_drop, split_by_group
 from halobench.errors import DataError
 from halobench.feedback import Message, Prompt, response
 from halobench.registry import SOURCES
@@ -119,7 +119,7 @@ def _read(file: Path, drops: Counter[str], problems: list[str]) -> list[Row]:
         row = _parse(record, place, problems)
         if row is not None:
             kinds.setdefault(row.loser is None, number)
-            reason = _reason_to_drop(row)
+            reason = reason_to_drop(row)
             if reason is None:
                 rows.append(row)
             else:
@@ -158,12 +158,3 @@ def _parse(record: dict[str, Any], place: str, problems: list[str]) -> Row | Non
         )
     answer = response(prompt, parsed.completion, group_id=group, source="jsonl")
     return Row(answer, desirable=parsed.desirable)
-
-
-def _reason_to_drop(row: Row) -> str | None:
-    sides = [row.winner, *([row.loser] if row.loser else [])]
-    if any(not side.completion.strip() for side in sides):
-        return "an answer is empty"
-    if row.loser is not None and row.winner.completion == row.loser.completion:
-        return "both answers are the same"
-    return None

@@ -1,0 +1,56 @@
+"""HelpSteer2: answers rated by people on five scales, two to a prompt."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import ClassVar
+
+from halobench.data.pairing import pair_up
+from halobench.data.sources.files import Row
+from halobench.data.sources.published import PublishedSource, answer, number, text
+from halobench.data.sources.reading import Record
+from halobench.feedback import Message, Prompt
+from halobench.registry import SOURCES
+
+_MARKER = re.compile(r"\s*<extra_id_1>(User|Assistant)\s*")
+_ROLES = {"User": "user", "Assistant": "assistant"}
+
+
+@SOURCES.register("helpsteer2", source="Wang et al. 2024, arXiv:2406.08673; Hub id nvidia/HelpSteer2")
+class HelpSteer2(PublishedSource):
+    """HelpSteer2's rated answers, paired by their helpfulness (0 to 4); ties are dropped.
+
+    The two answers to a prompt stand in consecutive rows. Later turns of a prompt are marked <extra_id_1>.
+    """
+
+    hub_id: ClassVar[str] = "nvidia/HelpSteer2"
+
+    @classmethod
+    def gather(cls, records: Iterable[Record]) -> Iterator[list[Record]]:
+        """Yield the answers to each prompt."""
+        for _, answers in groupby(records, key=lambda record: record.get("prompt")):
+            yield list(answers)
+
+    @classmethod
+    def rows_of(cls, record: list[Record], split: str, drops: Counter[str]) -> Sequence[Row]:
+        """Pair the answers to a prompt."""
+        prompt = _turns(text(record[0], "prompt"))
+        answers = [
+            answer(prompt, text(rated, "response"), source="helpsteer2", score=number(rated, "helpfulness"))
+            for rated in record
+        ]
+        if len(answers) == 1:
+            drops["the prompt has one answer"] += 1
+        return [Row(better, worse) for better, worse in pair_up(answers, "all", drops)]
+
+
+def _turns(prompt: str) -> Prompt:
+    first, *rest = _MARKER.split(prompt)
+    found = [Message("user", first)]
+    found += [Message(_ROLES[marker], content) for marker, content in zip(rest[::2], rest[1::2], strict=True)]
+    if found[-1] == Message("assistant", ""):  # the place of the answer
+        found.pop()
+    return tuple(found)

@@ -1,0 +1,76 @@
+"""OpenAssistant's conversations: trees of messages whose sibling replies people ranked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from halobench.data.pairing import Pairing, pair_up
+from halobench.data.sources.files import Row
+from halobench.data.sources.published import PublishedSource, UnexpectedRowError, answer, text
+from halobench.data.sources.reading import Record
+from halobench.feedback import Message, Prompt
+from halobench.registry import SOURCES
+
+_ROLES = {"prompter": "user", "assistant": "assistant"}
+_PAIRING: Pairing = "adjacent"
+
+
+@SOURCES.register("oasst", source="Köpf et al. 2023, arXiv:2304.07327; Hub id OpenAssistant/oasst1")
+class OASST(PublishedSource):
+    """OpenAssistant trees, as exported (one tree a row) or flat (one message a row, as on the Hub).
+
+    English messages. Each ranked reply is preferred to the next one of the same message, so that a reply in
+    the middle is both preferred and not; scores are ranks turned round. The group is the tree.
+    """
+
+    hub_id: ClassVar[str] = "OpenAssistant/oasst1"
+
+    @classmethod
+    def gather(cls, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield trees; flat messages are put together first."""
+        children: dict[str, list[dict[str, Any]]] = {}
+        roots = []
+        for record in records:
+            if "prompt" in record:
+                yield record
+                continue
+            message = {**record, "replies": []}
+            if message.get("parent_id") is None:
+                roots.append(message)
+            else:
+                children.setdefault(message["parent_id"], []).append(message)
+        waiting = list(roots)
+        while waiting:
+            message = waiting.pop()
+            message["replies"] = children.get(message["message_id"], [])
+            waiting += message["replies"]
+        for root in roots:
+            yield {"message_tree_id": root.get("message_tree_id"), "prompt": root}
+
+    @classmethod
+    def rows_of(cls, record: Record, split: str, drops: Counter[str]) -> Sequence[Row]:
+        """Pair the ranked replies of every message of a tree."""
+        tree = text(record, "message_tree_id")
+        rows: list[Row] = []
+        waiting: list[tuple[Prompt, Mapping[str, Any]]] = [((), record["prompt"])]
+        while waiting:
+            before, message = waiting.pop()
+            role = _ROLES.get(text(message, "role"))
+            if role is None:
+                raise UnexpectedRowError(f'"role" = {message["role"]!r}; expected prompter or assistant')
+            prompt = (*before, Message(role, text(message, "text")))
+            replies = [reply for reply in message.get("replies") or () if reply.get("lang") == "en"]
+            waiting += [(prompt, reply) for reply in reversed(replies)]
+            ranked = [reply for reply in replies if reply.get("rank") is not None]
+            if role == "user" and message.get("lang") == "en":
+                drops["a reply without a rank"] += len(replies) - len(ranked)
+                answers = [
+                    answer(
+                        prompt, text(reply, "text"), source="oasst", group=tree, score=-float(reply["rank"])
+                    )
+                    for reply in ranked
+                ]
+                rows += [Row(better, worse) for better, worse in pair_up(answers, _PAIRING, drops)]
+        return rows

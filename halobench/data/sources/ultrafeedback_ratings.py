@@ -1,0 +1,55 @@
+"""UltraFeedback as it was collected: four answers to a prompt, rated by GPT-4 on four aspects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any, ClassVar
+
+from halobench.data.pairing import Pairing, pair_up
+from halobench.data.sources.files import Row
+from halobench.data.sources.published import PublishedSource, UnexpectedRowError, answer, text
+from halobench.data.sources.reading import Record
+from halobench.feedback import Message
+from halobench.registry import SOURCES
+
+_ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
+_PAIRING: Pairing = "best_vs_worst"
+UNRATED = "an answer has no rating"
+
+
+@SOURCES.register("ultrafeedback_ratings", source="Cui et al. 2023, arXiv:2310.01377")
+class UltraFeedbackRatings(PublishedSource):
+    """openbmb/UltraFeedback: the best of the rated answers against the worst; ties are dropped.
+
+    The score is the mean of the aspects that have a rating, not overall_score, which was wrong for a part of
+    the rows.
+    """
+
+    hub_id: ClassVar[str] = "openbmb/UltraFeedback"
+
+    @classmethod
+    def rows_of(cls, record: Record, split: str, drops: Counter[str]) -> Sequence[Row]:
+        """Pair the rated answers to a prompt."""
+        prompt = (Message("user", text(record, "instruction")),)
+        completions = record.get("completions")
+        if not isinstance(completions, list):
+            raise UnexpectedRowError('"completions" is no list; expected rated answers')
+        answers = []
+        for completion in completions:
+            score = _score(completion)
+            if score is None:
+                drops[UNRATED] += 1
+                continue
+            answers.append(
+                answer(prompt, text(completion, "response"), source="ultrafeedback_ratings", score=score)
+            )
+        return [Row(better, worse) for better, worse in pair_up(answers, _PAIRING, drops)]
+
+
+def _score(completion: Mapping[str, Any]) -> float | None:
+    annotations = completion.get("annotations") or {}
+    ratings = [str((annotations.get(aspect) or {}).get("Rating")) for aspect in _ASPECTS]
+    known = [float(rating) for rating in ratings if rating.replace(".", "", 1).isdigit()]
+    return mean(known) if known else None
