@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from halobench.errors import HalobenchError, RecipeError, UnknownNameError
+from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SCORERS, SOURCES
 from halobench.sections import Data
@@ -158,19 +158,29 @@ def _unknown(step: Callable[[], Any], place: str) -> list[str]:
 
 
 @cache
-def open_source(name: str, path: str | None, world_seed: int) -> Source:
+def open_source(name: str, path: str | None, pairing: str | None, world_seed: int) -> Source:
     """Open a source once per process.
 
     Raises:
         UnknownNameError: no source has that name.
         DataError: what it finds cannot be used.
     """
-    return SOURCES[name].open(path=path, world_seed=world_seed)
+    source = SOURCES[name]
+    if pairing is None:
+        return source.open(path=path, world_seed=world_seed)
+    if not source.is_ranked:
+        raise DataError(
+            f"data.pairing = {pairing!r}: {name!r} has no several scored answers to pair; drop it, or use "
+            f"one of {', '.join(known for known in SOURCES if SOURCES[known].is_ranked)}"
+        )
+    ranked: Any = source
+    opened: Source = ranked.open(path=path, world_seed=world_seed, pairing=pairing)
+    return opened
 
 
 def _check_source(data: Data, world_seed: int, where: Where, found: list[str]) -> Source | None:
     try:
-        source = open_source(data.source, data.path, world_seed)
+        source = open_source(data.source, data.path, data.pairing, world_seed)
     except UnknownNameError as error:
         found += [f"data.source{where('data.source')}: {problem}" for problem in error.problems]
         return None

@@ -215,10 +215,13 @@ class Source(ABC):
 
     Attributes:
         is_world: whether it knows the true utility of any text, and brings a tokenizer.
+        is_ranked: whether it has several scored answers to a prompt, and its `open` takes a rule for pairs as
+            the keyword `pairing`.
         content_id: changes whenever the rows that the source would give change; part of a run's identity.
     """
 
     is_world: ClassVar[bool] = False
+    is_ranked: ClassVar[bool] = False
     content_id: str
 
     @classmethod

@@ -37,7 +37,8 @@ class Materials:
     @cached_property
     def source(self) -> Source:
         """Where the feedback comes from."""
-        return open_source(self.recipe.data.source, self.recipe.data.path, self.recipe.world_seed)
+        data = self.recipe.data
+        return open_source(data.source, data.path, data.pairing, self.recipe.world_seed)
 
     @cached_property
     def world(self) -> World:

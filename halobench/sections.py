@@ -24,7 +24,9 @@ class Data(Section):
 
     Attributes:
         source: a registered source, see `halobench list datasets`.
-        path: file or folder of a source that reads one.
+        path: file, folder, or Hub id of a source that reads one.
+        pairing: which of several scored answers are compared, "adjacent", "all", "best_vs_worst" or
+            "best_vs_rest"; None for what is usual for the source.
         num_pairs: size of the base selection; None takes all.
         max_length: tokens of prompt and completion together; a longer completion loses its end.
         max_prompt_length: tokens of the prompt; a longer one loses its beginning.
@@ -34,6 +36,7 @@ class Data(Section):
 
     source: str
     path: str | None = None
+    pairing: Literal["adjacent", "all", "best_vs_worst", "best_vs_rest"] | None = None
     num_pairs: Count | None = None
     max_length: Count = 512
     max_prompt_length: Count = 256

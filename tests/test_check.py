@@ -161,6 +161,14 @@ def test_an_engine_that_is_not_installed_is_refused(file_problems, monkeypatch):
     assert file_problems({"scoring": scoring}) == []
 
 
+def test_a_rule_for_pairs_is_refused_where_there_are_pairs(file_problems, files):
+    data = {"source": "jsonl", "path": str(files / "rows.jsonl"), "pairing": "all"}
+    assert file_problems({"data": data}) == [
+        "data.pairing = 'all': 'jsonl' has no several scored answers to pair; drop it, or use one of "
+        "helpsteer2, oasst, ultrafeedback_ratings"
+    ]
+
+
 def test_what_only_a_world_has_is_refused_on_files(file_problems, files):
     stage = {"num_documents": 1, "steps": 1, "batch_documents": 1, "optim": {"lr": 1}}
     data = {"source": "jsonl", "path": str(files / "rows.jsonl"), "demonstrations": "best_of_16"}

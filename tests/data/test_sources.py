@@ -273,6 +273,20 @@ def test_oasst_pairs_neighbours_in_rank_under_every_message(records):
     assert deeper.winner.prompt == (Message(USER, "q"), Message(ASSISTANT, "first"), Message(USER, "again"))
 
 
+@pytest.mark.parametrize(("rule", "num_pairs"), [("adjacent", 249), ("all", 446), ("best_vs_worst", 122)])
+def test_real_trees_are_paired_by_the_rule(shared_data, rule, num_pairs):
+    path = str(shared_data / "oasst" / "en_trees.jsonl")
+    source = SOURCES["oasst"].open(path=path, world_seed=0, pairing=rule)
+    plain = SOURCES["oasst"].open(path=path, world_seed=0)
+    feedback = source.feedback(num_pairs=None, split_seed=0)
+    held_out = [row for split in ("dev", "test") for row in source.prompt_set(split).rows]
+    lines = (shared_data / "oasst" / "en_trees.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = list(SOURCES["oasst"].parse(map(json.loads, lines), "train", Counter(), [], pairing=rule))
+    assert len(rows) == num_pairs
+    assert feedback.fingerprint.num_prompts + len(held_out) == 122
+    assert source.content_id == f"{plain.content_id}-{rule}"
+
+
 MISTAKES = [
     ("ultrafeedback", {"prompt": "q", "chosen": "a"}, '"rejected" is missing; expected a list of turns'),
     ("ultrafeedback", {**H4, "chosen": None}, '"chosen" = None; expected a list of turns'),

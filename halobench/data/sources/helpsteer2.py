@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import ClassVar
 
-from halobench.data.pairing import pair_up
-from halobench.data.sources.files import Row
-from halobench.data.sources.published import PublishedSource, answer, number, text
+from halobench.data.pairing import Pairing
+from halobench.data.sources.published import answer, number, text
+from halobench.data.sources.ranked import RankedSource
 from halobench.data.sources.reading import Record
-from halobench.feedback import Message, Prompt
+from halobench.feedback import Message, Prompt, Response
 from halobench.registry import SOURCES
 
 _MARKER = re.compile(r"\s*<extra_id_1>(User|Assistant)\s*")
@@ -20,13 +20,14 @@ _ROLES = {"User": "user", "Assistant": "assistant"}
 
 
 @SOURCES.register("helpsteer2", source="Wang et al. 2024, arXiv:2406.08673; Hub id nvidia/HelpSteer2")
-class HelpSteer2(PublishedSource):
+class HelpSteer2(RankedSource):
     """HelpSteer2's rated answers, paired by their helpfulness (0 to 4); ties are dropped.
 
     The two answers to a prompt stand in consecutive rows. Later turns of a prompt are marked <extra_id_1>.
     """
 
     hub_id: ClassVar[str] = "nvidia/HelpSteer2"
+    pairing: ClassVar[Pairing] = "all"
 
     @classmethod
     def gather(cls, records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -35,16 +36,15 @@ class HelpSteer2(PublishedSource):
             yield list(answers)
 
     @classmethod
-    def rows_of(cls, record: list[Record], split: str, drops: Counter[str]) -> Sequence[Row]:
-        """Pair the answers to a prompt."""
+    def answers_of(cls, record: list[Record], drops: Counter[str]) -> Iterator[list[Response]]:
+        """Yield the answers to a prompt."""
         prompt = _turns(text(record[0], "prompt"))
-        answers = [
+        if len(record) == 1:
+            drops["the prompt has one answer"] += 1
+        yield [
             answer(prompt, text(rated, "response"), source="helpsteer2", score=number(rated, "helpfulness"))
             for rated in record
         ]
-        if len(answers) == 1:
-            drops["the prompt has one answer"] += 1
-        return [Row(better, worse) for better, worse in pair_up(answers, "all", drops)]
 
 
 def _turns(prompt: str) -> Prompt:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from halobench.data.pairing import Pairing, pair_up
-from halobench.data.sources.files import Row
-from halobench.data.sources.published import PublishedSource, UnexpectedRowError, answer, text
+from halobench.data.pairing import Pairing
+from halobench.data.sources.published import UnexpectedRowError, answer, text
+from halobench.data.sources.ranked import RankedSource
 from halobench.data.sources.reading import Record
-from halobench.feedback import Message, Prompt
+from halobench.feedback import Message, Prompt, Response
 from halobench.registry import SOURCES
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
-_PAIRING: Pairing = "adjacent"
 
 
 @SOURCES.register("oasst", source="Köpf et al. 2023, arXiv:2304.07327; Hub id OpenAssistant/oasst1")
-class OASST(PublishedSource):
+class OASST(RankedSource):
     """OpenAssistant trees, as exported (one tree a row) or flat (one message a row, as on the Hub).
 
-    English messages. Each ranked reply is preferred to the next one of the same message, so that a reply in
-    the middle is both preferred and not; scores are ranks turned round. The group is the tree.
+    English messages. By default each ranked reply is preferred to the next one of the same message, so that a
+    reply in the middle is both preferred and not; scores are ranks turned round. The group is the tree.
     """
+
+    pairing: ClassVar[Pairing] = "adjacent"
 
     hub_id: ClassVar[str] = "OpenAssistant/oasst1"
 
@@ -50,10 +51,9 @@ class OASST(PublishedSource):
             yield {"message_tree_id": root.get("message_tree_id"), "prompt": root}
 
     @classmethod
-    def rows_of(cls, record: Record, split: str, drops: Counter[str]) -> Sequence[Row]:
-        """Pair the ranked replies of every message of a tree."""
+    def answers_of(cls, record: Record, drops: Counter[str]) -> Iterator[list[Response]]:
+        """Yield the ranked replies to every message of a tree."""
         tree = text(record, "message_tree_id")
-        rows: list[Row] = []
         waiting: list[tuple[Prompt, Mapping[str, Any]]] = [((), record["prompt"])]
         while waiting:
             before, message = waiting.pop()
@@ -66,11 +66,9 @@ class OASST(PublishedSource):
             ranked = [reply for reply in replies if reply.get("rank") is not None]
             if role == "user" and message.get("lang") == "en":
                 drops["a reply without a rank"] += len(replies) - len(ranked)
-                answers = [
+                yield [
                     answer(
                         prompt, text(reply, "text"), source="oasst", group=tree, score=-float(reply["rank"])
                     )
                     for reply in ranked
                 ]
-                rows += [Row(better, worse) for better, worse in pair_up(answers, _PAIRING, drops)]
-        return rows

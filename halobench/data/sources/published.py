@@ -40,13 +40,13 @@ class PublishedSource(FileSource):
     hub_id: ClassVar[str]
 
     @classmethod
-    def open(cls, *, path: str | None, world_seed: int) -> Self:
-        """Read and parse every row."""
+    def open(cls, *, path: str | None, world_seed: int, **options: Any) -> Self:
+        """Read and parse every row; options are those of `rows_of`."""
         splits, content = read_published(path or cls.hub_id)
         problems: list[str] = []
         drops: Counter[str] = Counter()
         parsed = {
-            split: list(cls.parse(rows, split, drops if split == "train" else Counter(), problems))
+            split: list(cls.parse(rows, split, drops if split == "train" else Counter(), problems, **options))
             for split, rows in splits.items()
         }
         if problems:
@@ -57,16 +57,22 @@ class PublishedSource(FileSource):
         held_out = {split: rows for split, rows in parsed.items() if split != "train"}
         shares = {f"{split}_share": 0.0 if split in held_out else 0.1 for split in ("test", "dev")}
         divided = split_by_group(parsed["train"], **shares)
-        return cls(f"{cls.__name__.lower()}-{content}", {**divided, **held_out}, drops)
+        content_id = "-".join([cls.__name__.lower(), content, *options.values()])
+        return cls(content_id, {**divided, **held_out}, drops)
 
     @classmethod
     def parse(
-        cls, records: Iterable[Record], split: str, drops: Counter[str], problems: list[str]
+        cls,
+        records: Iterable[Record],
+        split: str,
+        drops: Counter[str],
+        problems: list[str],
+        **options: Any,
     ) -> Iterable[Row]:
         """Yield the rows of a split; `drops` takes what cannot be used, `problems` what is not expected."""
         for number, record in enumerate(cls.gather(records), start=1):
             try:
-                rows = cls.rows_of(record, split, drops)
+                rows = cls.rows_of(record, split, drops, **options)
             except UnexpectedRowError as error:
                 problems.append(f"{split} row {number}: {error}")
                 continue

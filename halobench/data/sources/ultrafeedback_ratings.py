@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from statistics import mean
 from typing import Any, ClassVar
 
-from halobench.data.pairing import Pairing, pair_up
-from halobench.data.sources.files import Row
-from halobench.data.sources.published import PublishedSource, UnexpectedRowError, answer, text
+from halobench.data.pairing import Pairing
+from halobench.data.sources.published import UnexpectedRowError, answer, text
+from halobench.data.sources.ranked import RankedSource
 from halobench.data.sources.reading import Record
-from halobench.feedback import Message
+from halobench.feedback import Message, Response
 from halobench.registry import SOURCES
 
 _ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
-_PAIRING: Pairing = "best_vs_worst"
 UNRATED = "an answer has no rating"
 
 
 @SOURCES.register("ultrafeedback_ratings", source="Cui et al. 2023, arXiv:2310.01377")
-class UltraFeedbackRatings(PublishedSource):
-    """openbmb/UltraFeedback: the best of the rated answers against the worst; ties are dropped.
+class UltraFeedbackRatings(RankedSource):
+    """openbmb/UltraFeedback: by default the best of the rated answers against the worst; ties are dropped.
 
     The score is the mean of the aspects that have a rating, not overall_score, which was wrong for a part of
     the rows.
     """
 
     hub_id: ClassVar[str] = "openbmb/UltraFeedback"
+    pairing: ClassVar[Pairing] = "best_vs_worst"
 
     @classmethod
-    def rows_of(cls, record: Record, split: str, drops: Counter[str]) -> Sequence[Row]:
-        """Pair the rated answers to a prompt."""
+    def answers_of(cls, record: Record, drops: Counter[str]) -> Iterator[list[Response]]:
+        """Yield the rated answers to a prompt."""
         prompt = (Message("user", text(record, "instruction")),)
         completions = record.get("completions")
         if not isinstance(completions, list):
@@ -45,7 +45,7 @@ class UltraFeedbackRatings(PublishedSource):
             answers.append(
                 answer(prompt, text(completion, "response"), source="ultrafeedback_ratings", score=score)
             )
-        return [Row(better, worse) for better, worse in pair_up(answers, _PAIRING, drops)]
+        yield answers
 
 
 def _score(completion: Mapping[str, Any]) -> float | None:
