@@ -58,18 +58,37 @@ class Sample:
     entropy: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How texts are drawn.
+
+    Attributes:
+        temperature: 0 takes the most likely token.
+        seed: of the noise.
+        max_new_tokens: longest text.
+        eos: the end marker.
+        pad: fills up rows.
+        banned: tokens that are never drawn.
+    """
+
+    temperature: float
+    seed: int
+    max_new_tokens: int
+    eos: int
+    pad: int
+    banned: Sequence[int] = ()
+
+
+def _nobody(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
 @torch.no_grad()
 def generate(
     model: PreTrainedModel,
     requests: Sequence[Request],
-    *,
-    temperature: float,
-    seed: int,
-    max_new_tokens: int,
-    eos: int,
-    pad: int,
-    banned: Sequence[int] = (),
-    report: Callable[[int, int], None] = lambda done, total: None,
+    decoding: Decoding,
+    report: Callable[[int, int], None] = _nobody,
 ) -> list[Sample]:
     """Sample a text for each request: argmax of logits / temperature + Gumbel noise.
 
@@ -79,31 +98,20 @@ def generate(
     Args:
         model: on any device.
         requests: in any order.
-        temperature: 0 takes the most likely token.
-        seed: of the noise.
-        max_new_tokens: longest text.
-        eos: the end marker.
-        pad: fills up rows.
-        banned: tokens that are never drawn.
+        decoding: how they are drawn.
         report: told how many requests are done, of how many.
     """
-    if not requests or not max_new_tokens:
+    if not requests or not decoding.max_new_tokens:
         return [Sample() for _ in requests]
-    writer = _Writer(
-        requests,
-        temperature=temperature,
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-        eos=eos,
-        banned=torch.tensor(banned, dtype=torch.long, device=model.device),
-        report=report,
-    )
+    writer = _Writer(requests, decoding, model.device, report)
     # equal prompts become neighbours, which are read once; what takes longest comes first
     order = sorted(
         range(len(requests)), key=lambda index: (-len(requests[index].prompt), requests[index].prompt)
     )
     prompts = {request.prompt for request in requests}
-    num_kept = max(map(len, prompts)) * len(prompts) // len(requests) + max_new_tokens  # about, per text
+    num_kept = (
+        max(map(len, prompts)) * len(prompts) // len(requests) + decoding.max_new_tokens
+    )  # about, per text
     room = _KEPT_BYTES[model.device.type] // _bytes_per_token(model)
     num_texts = max(1, min(_NUM_TEXTS, room // num_kept))
     if can_pack(model):
@@ -111,7 +119,7 @@ def generate(
             _write_in_cohorts(model, writer, deque(order), num_texts)
     else:
         for start in range(0, len(order), num_texts):
-            _write_batch(model, writer, order[start : start + num_texts], pad)
+            _write_batch(model, writer, order[start : start + num_texts])
     return writer.samples()
 
 
@@ -129,35 +137,27 @@ class _Writer:
 
     Args:
         requests: a text each.
-        temperature: of the draws; the others too are what `generate` was given.
-        seed: of the noise.
-        max_new_tokens: longest text.
-        eos: the end marker.
-        banned: (K,) tokens.
+        decoding: how they are drawn.
+        device: of the logits.
         report: told how many texts are done.
     """
 
     def __init__(
         self,
         requests: Sequence[Request],
-        *,
-        temperature: float,
-        seed: int,
-        max_new_tokens: int,
-        eos: int,
-        banned: Int[Tensor, " banned"],
+        decoding: Decoding,
+        device: torch.device,
         report: Callable[[int, int], None],
     ) -> None:
-        self.requests = requests
-        self.max_new_tokens = max_new_tokens
-        self._temperature, self._seed, self._eos = temperature, seed, eos
-        self._banned, self._report = banned, report
+        self.requests, self.decoding = requests, decoding
+        self._banned = torch.tensor(decoding.banned, dtype=torch.long, device=device)
+        self._report = report
         self._num_done = 0
         self._drawn: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def keys(self, indices: Sequence[int]) -> Int[Tensor, " rows"]:
         """Keys of the noise of some texts."""
-        keys = [noise_key(self._seed, self.requests[index]) for index in indices]
+        keys = [noise_key(self.decoding.seed, self.requests[index]) for index in indices]
         return torch.tensor(keys, device=self._banned.device)
 
     def write(
@@ -176,9 +176,9 @@ class _Writer:
             logits: (N, V), which are changed.
         """
         logits.index_fill_(1, self._banned[self._banned < logits.shape[1]], -torch.inf)
-        tokens, entropy = _draw(logits, keys, positions, self._temperature)
+        tokens, entropy = _draw(logits, keys, positions, self.decoding.temperature)
         self._drawn.append((owners, tokens, entropy))
-        finished = (tokens == self._eos) | (positions == self.max_new_tokens - 1)
+        finished = (tokens == self.decoding.eos) | (positions == self.decoding.max_new_tokens - 1)
         num_finished = int(finished.sum())
         if num_finished:
             self._num_done += num_finished
@@ -191,7 +191,7 @@ class _Writer:
         texts = torch.split(tokens[owners.argsort(stable=True)], owners.bincount().tolist())
         sums = torch.zeros(len(texts), dtype=torch.double).index_add_(0, owners, entropy.double())
         return [
-            Sample(text.tolist(), int(text[-1]) == self._eos, nats)
+            Sample(text.tolist(), int(text[-1]) == self.decoding.eos, nats)
             for text, nats in zip(texts, sums.tolist(), strict=True)
         ]
 
@@ -241,22 +241,23 @@ def _begin(
         [(index, starts[prompt], len(prompt)) for index, prompt in zip(indices, prompts, strict=True)],
         device=model.device,
     ).T.contiguous()
-    cohort = Cohort(owners, writer.keys(indices), begins, lengths, memory, writer.max_new_tokens)
+    cohort = Cohort(owners, writer.keys(indices), begins, lengths, memory, writer.decoding.max_new_tokens)
     return cohort, hidden[begins + lengths - 1]
 
 
-def _write_batch(model: PreTrainedModel, writer: _Writer, indices: Sequence[int], pad: int) -> None:
+def _write_batch(model: PreTrainedModel, writer: _Writer, indices: Sequence[int]) -> None:
     """Write texts with transformers' own cache, prompts padded at the beginning."""
     device = model.device
     prompts = [writer.requests[index].prompt for index in indices]
     width = max(map(len, prompts))
+    pad = writer.decoding.pad
     tokens = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     attention = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
     positions = (attention.cumsum(-1) - 1).clamp(min=0)
     owners, noise = torch.tensor(indices, device=device), writer.keys(indices)
     cache = DynamicCache(config=model.config)
-    for position in range(writer.max_new_tokens):
+    for position in range(writer.decoding.max_new_tokens):
         logits = model(
             input_ids=tokens,
             attention_mask=attention,

@@ -62,12 +62,7 @@ def answer_both(record: RunRecord, prompt: str, *, temperature: float, seed: int
         [drawn] = generate(
             model,
             [Request(prompt, 0, contender.encoder.prompt(turns, control))],
-            temperature=temperature,
-            seed=seed,
-            max_new_tokens=recipe.scoring.max_new_tokens,
-            eos=contender.tokenizer.eos_token_id,
-            pad=contender.tokenizer.pad_token_id,
-            banned=contender.banned,
+            contender.decoding(temperature, seed),
         )
         text = contender.tokenizer.decode(drawn.tokens, clean_up_tokenization_spaces=False)
         answers.append(Answer(who, text, None if world is None else world.utility(turns, text)))

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from halobench.data.rows import Row
-from halobench.generation import Request, Sample, entropy, noise_key
+from halobench.generation import Decoding, Request, Sample, entropy, noise_key
 from halobench.models.logprobs import batches, predict
 
 _MEMORY_SHARE = 0.35  # of the GPU: the policy and the reference each have an engine beside their own weights
@@ -42,13 +42,7 @@ class VLLMEngine:
     def generate(
         self,
         requests: Sequence[Request],
-        *,
-        temperature: float,
-        seed: int,
-        max_new_tokens: int,
-        eos: int,
-        pad: int,
-        banned: Sequence[int] = (),
+        decoding: Decoding,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Sample]:
         """Sample a text for each request; see `halobench.generation.generate`."""
@@ -56,12 +50,12 @@ class VLLMEngine:
 
         parameters = [
             SamplingParams(
-                temperature=temperature,
-                seed=noise_key(seed, request) >> 32,
-                max_tokens=max_new_tokens,
-                stop_token_ids=[eos],
+                temperature=decoding.temperature,
+                seed=noise_key(decoding.seed, request) >> 32,
+                max_tokens=decoding.max_new_tokens,
+                stop_token_ids=[decoding.eos],
                 ignore_eos=True,  # of the model's own markers
-                logit_bias=dict.fromkeys(banned, _BIAS) or None,
+                logit_bias=dict.fromkeys(decoding.banned, _BIAS) or None,
                 detokenize=False,
             )
             for request in requests
@@ -71,24 +65,18 @@ class VLLMEngine:
         for written in self._engine.generate(prompts, parameters, use_tqdm=False):
             [output] = written.outputs
             tokens, ended = list(output.token_ids), output.finish_reason == "stop"
-            if ended and tokens[-1:] != [eos]:  # left out where it is a special token
-                tokens.append(eos)
+            if ended and tokens[-1:] != [decoding.eos]:  # left out where it is a special token
+                tokens.append(decoding.eos)
             samples.append(Sample(tokens, ended))
-        if temperature > 0:
-            for sample, nats in zip(
-                samples, self._entropies(requests, samples, temperature, banned), strict=True
-            ):
+        if decoding.temperature > 0:
+            for sample, nats in zip(samples, self._entropies(requests, samples, decoding), strict=True):
                 sample.entropy = nats
         report(len(samples), len(requests))
         return samples
 
     @torch.no_grad()
     def _entropies(
-        self,
-        requests: Sequence[Request],
-        samples: Sequence[Sample],
-        temperature: float,
-        banned: Sequence[int],
+        self, requests: Sequence[Request], samples: Sequence[Sample], decoding: Decoding
     ) -> list[float]:
         rows = [
             Row(request.prompt, tuple(sample.tokens), True)
@@ -97,8 +85,8 @@ class VLLMEngine:
         sums = [0.0] * len(rows)
         for part, batch in batches(self._model, rows):
             predictions = predict(self._model, batch)
-            predictions.logits[:, list(banned)] = -torch.inf
-            nats = entropy((predictions.logits / temperature).log_softmax(-1))
+            predictions.logits[:, list(decoding.banned)] = -torch.inf
+            nats = entropy((predictions.logits / decoding.temperature).log_softmax(-1))
             for index, total in zip(part, predictions.sums(nats).tolist(), strict=True):
                 sums[index] = total
         return sums

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Llam
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from halobench import generation
-from halobench.generation import Request, generate
+from halobench.generation import Decoding, Request, generate
 
 EOS, PAD, VOCABULARY = 1, 0, 23
 
@@ -60,17 +60,16 @@ def requests(num_prompts=12, num_samples=3):
     return [Request(f"p{i}", s, prompt) for i, prompt in enumerate(prompts) for s in range(num_samples)]
 
 
-def sample(model, asked, *, temperature=1.0, seed=0, max_new_tokens=16, **keys):
-    return generate(
-        model,
-        asked,
+def sample(model, asked, *, temperature=1.0, seed=0, max_new_tokens=16, banned=(), **keys):
+    decoding = Decoding(
         temperature=float(temperature),
         seed=seed,
         max_new_tokens=max_new_tokens,
         eos=EOS,
         pad=PAD,
-        **keys,
+        banned=banned,
     )
+    return generate(model, asked, decoding, **keys)
 
 
 def tokens(samples):

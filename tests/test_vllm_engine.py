@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from halobench.generation import generate
+from halobench.generation import Decoding, generate
 from halobench.vllm_engine import VLLMEngine
 from tests.test_generation import EOS, PAD, llama, requests, tokens
 
@@ -77,19 +77,19 @@ def engine(tmp_path, monkeypatch):
     return VLLMEngine(tmp_path, model)
 
 
+def decoding(temperature, *, seed=0, banned=()):
+    return Decoding(temperature=temperature, seed=seed, max_new_tokens=9, eos=EOS, pad=PAD, banned=banned)
+
+
 def ask(engine, asked, *, temperature, seed=0, banned=(), **keys):
-    return engine.generate(
-        asked, temperature=temperature, seed=seed, max_new_tokens=9, eos=EOS, pad=PAD, banned=banned, **keys
-    )
+    return engine.generate(asked, decoding(temperature, seed=seed, banned=banned), **keys)
 
 
 @pytest.mark.parametrize("tells_special_tokens", [True, False])
 def test_greedy_texts_are_those_of_our_own_engine(engine, tells_special_tokens):
     engine._engine.tells_special_tokens = tells_special_tokens
     asked = requests(20, 1)
-    ours = generate(
-        llama(), asked, temperature=0.0, seed=0, max_new_tokens=9, eos=EOS, pad=PAD, banned=BANNED
-    )
+    ours = generate(llama(), asked, decoding(0.0, banned=BANNED))
     theirs = ask(engine, asked, temperature=0.0, banned=BANNED)
     assert tokens(theirs) == tokens(ours)
     assert [row.ended for row in theirs] == [row.ended for row in ours]

@@ -18,7 +18,7 @@ from halobench.bench.clock import now
 from halobench.bench.report import about_the_machine, ratios, spread
 from halobench.bench.workload import EOS, MODELS, PAD, Setting, make_prompts
 from halobench.errors import TrainingError
-from halobench.generation import Request, generate, gumbel, noise_key
+from halobench.generation import Decoding, Request, generate, gumbel, noise_key
 from halobench.storage import canonical_json, write_text
 
 _MEAN_LENGTH, _LONGEST = 120, 256  # of the texts; the mean without the limit
@@ -115,9 +115,8 @@ def make_model(name: str, device: str) -> LlamaForCausalLM:
 def write_with_halobench(model: LlamaForCausalLM, prompts: Sequence[tuple[int, ...]]) -> Texts:
     """A text for each prompt."""
     requests = [Request(str(index), 0, prompt) for index, prompt in enumerate(prompts)]
-    samples = generate(
-        model, requests, temperature=1.0, seed=_SEED, max_new_tokens=_LONGEST, eos=EOS, pad=PAD
-    )
+    decoding = Decoding(temperature=1.0, seed=_SEED, max_new_tokens=_LONGEST, eos=EOS, pad=PAD)
+    samples = generate(model, requests, decoding)
     return [sample.tokens for sample in samples]
 
 

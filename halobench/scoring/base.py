@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halobench.data.tokenize import Encoder, Tokens
 from halobench.feedback import EvaluationPrompt, Prompt, PromptSet
-from halobench.generation import Request, Sample, generate
+from halobench.generation import Decoding, Request, Sample, generate
 from halobench.materials import Materials
 from halobench.models.load import best_device, load_model, weights_digest
 from halobench.recipe import Recipe
@@ -154,6 +154,17 @@ class Contender:
         """Tokens that no answer may hold: every special one but the end marker."""
         return [i for i in self.tokenizer.all_special_ids if i != self.tokenizer.eos_token_id]
 
+    def decoding(self, temperature: float, seed: int) -> Decoding:
+        """How texts of the policy and the reference are drawn."""
+        return Decoding(
+            temperature=temperature,
+            seed=seed,
+            max_new_tokens=self.recipe.scoring.max_new_tokens,
+            eos=self.tokenizer.eos_token_id,
+            pad=self.tokenizer.pad_token_id,
+            banned=self.banned,
+        )
+
     def prompt_tokens(self, prompt: Prompt) -> Tokens:
         """Encode a prompt as the policy is asked."""
         return self.encoder.prompt(prompt, self.control)
@@ -206,13 +217,8 @@ class Contender:
         began = time.perf_counter()
         samples = self._engine(folder)(
             requests,
-            temperature=temperature,
-            seed=self.recipe.seed,
-            max_new_tokens=scoring.max_new_tokens,
-            eos=self.tokenizer.eos_token_id,
-            pad=self.tokenizer.pad_token_id,
-            banned=self.banned,
-            report=lambda done, total: self.report("generate", done, total),
+            self.decoding(temperature, self.recipe.seed),
+            lambda done, total: self.report("generate", done, total),
         )
         self.written.seconds += time.perf_counter() - began
         self.written.tokens += sum(len(sample.tokens) for sample in samples)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halobench.data.rows import Row
 from halobench.data.tokenize import Tokens, tokenize
-from halobench.generation import Request, generate
+from halobench.generation import Decoding, Request, generate
 from halobench.materials import Materials
 from halobench.models.logprobs import batches, predict
 from halobench.registry import SCORERS
@@ -140,11 +140,13 @@ class InMemoryLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             [sample] = generate(
                 self._model,
                 [Request(context, 0, prompt)],
-                temperature=0.0,
-                seed=0,
-                max_new_tokens=room,
-                eos=self.eot_token_id,
-                pad=int(self._tokenizer.pad_token_id),
+                Decoding(
+                    temperature=0.0,
+                    seed=0,
+                    max_new_tokens=room,
+                    eos=self.eot_token_id,
+                    pad=int(self._tokenizer.pad_token_id),
+                ),
             )
             text = self._tokenizer.decode(sample.tokens, skip_special_tokens=True)
             until = options.get("until", [])

@@ -9,7 +9,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from halobench.data.rows import pack_rows, pad_rows
-from halobench.generation import Request, generate
+from halobench.generation import Decoding, Request, generate
 from halobench.models.attention import Segments
 from halobench.models.logprobs import can_pack, predict
 from tests.models.test_attention import kernel_by_hand
@@ -98,7 +98,8 @@ def test_greedy_texts_are_those_of_transformers(model):
     model.float()
     stream = random.Random(4)
     asked = [Request(str(n), 0, random_row(stream, stream.randint(2, 30), 1).prompt) for n in range(12)]
-    texts = generate(model, asked, temperature=0.0, seed=0, max_new_tokens=16, eos=1, pad=0)
+    decoding = Decoding(temperature=0.0, seed=0, max_new_tokens=16, eos=1, pad=0)
+    texts = generate(model, asked, decoding)
     same = 0
     for request, text in zip(asked, texts, strict=True):
         ids = torch.tensor([request.prompt], device=model.device)
