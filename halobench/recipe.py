@@ -133,7 +133,12 @@ class Recipe(Section):
         loss = LOSSES[self.loss["name"]]
         uses_z0 = loss(**{k: v for k, v in self.loss.items() if k != "name"}).uses_z0
         on_demonstrations = self.view == "Demonstrations"
+        # absent where everything is kept, as in runs from before there was a choice
+        kept = {"desirable_fraction": self.data.desirable_fraction}
+        if not on_demonstrations:
+            kept["undesirable_fraction"] = self.data.undesirable_fraction
         return {
+            **{key: fraction for key, fraction in kept.items() if fraction < 1},
             "loss": dumped["loss"],
             "version": loss.version,
             "plugin": self.content.get("loss"),

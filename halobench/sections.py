@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+Share = Annotated[float, Gt(0), Le(1)]
 Count = Annotated[int, Gt(0)]
 
 
@@ -31,6 +32,8 @@ class Data(Section):
         max_length: tokens of prompt and completion together; a longer completion loses its end.
         max_prompt_length: tokens of the prompt; a longer one loses its beginning.
         labels: "given", or "shuffled" over the completions (a control: nothing can be learned from them).
+        desirable_fraction: of the desirable completions, what a loss is shown; of a pair both must be left.
+        undesirable_fraction: of the undesirable ones. SFT on the way to the reference sees everything.
         demonstrations: "chosen", or "best_of_16" by true utility (a control that only a world allows).
     """
 
@@ -41,6 +44,8 @@ class Data(Section):
     max_length: Count = 512
     max_prompt_length: Count = 256
     labels: Literal["given", "shuffled"] = "given"
+    desirable_fraction: Share = 1.0
+    undesirable_fraction: Share = 1.0
     demonstrations: Literal["chosen", "best_of_16"] = "chosen"
 
     @model_validator(mode="after")

@@ -198,6 +198,7 @@ def test_seeds_share_the_sft_stage_only_where_the_split_is_pinned():
         {"budget.multiple": 2},
         {"data.labels": "shuffled"},
         {"data.demonstrations": "best_of_16"},
+        {"data.undesirable_fraction": 0.1},
         {"seed": 1},
         {"scoring.scorers": ["lm_eval"]},
     ],
@@ -235,6 +236,18 @@ def test_a_row_is_a_method_whatever_its_seeds():
         assert make_recipe(**seeds).method_id == row
     for method in ({"loss.beta": 0.5}, {"optim.lr": 0.5}, {"loss": "dpo"}, {"budget.multiple": 2}):
         assert make_recipe(**method).method_id != row
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto", "csft"])
+def test_what_is_kept_of_the_feedback_makes_a_row(loss):
+    fractions = ({}, {"data.desirable_fraction": 0.1}, {"data.undesirable_fraction": 0.1})
+    assert len({make_recipe(loss=loss, **fraction).method_id for fraction in fractions}) == 3
+
+
+def test_sft_is_the_same_run_whatever_is_kept_of_the_undesirable():
+    whole = make_recipe(loss="sft")
+    assert make_recipe(loss="sft", **{"data.undesirable_fraction": 0.1}).run_id == whole.run_id
+    assert make_recipe(loss="sft", **{"data.desirable_fraction": 0.1}).run_id != whole.run_id
 
 
 @pytest.fixture

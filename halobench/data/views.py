@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,19 +59,25 @@ def make_view(
     *,
     labels: Literal["given", "shuffled"] = "given",
     best: Callable[[Sequence[Response]], Sequence[str]] | None = None,
+    desirable_fraction: float = 1.0,
+    undesirable_fraction: float = 1.0,
     seed: int = 0,
 ) -> View:
     """Make the view of a kind of loss; for the same feedback every kind has the same units.
 
     Pairs show both sides; Binary and Conditional each distinct (prompt, completion, label) once;
-    Demonstrations each distinct preferred completion once.
+    Demonstrations each distinct preferred completion once. Where a fraction of a label is kept, pairs are
+    those of which both sides are left.
 
     Args:
         feedback: the base selection.
         kind: name of the batch type.
         labels: "shuffled" permutes the labels over the completions (a coin per pair for Pairs).
         best: returns better completions for the demonstrations, in their order.
-        seed: of the shuffle.
+        desirable_fraction: of the distinct desirable completions that is kept, rounded up; a smaller fraction
+            keeps a part of what a larger one keeps.
+        undesirable_fraction: of the undesirable ones.
+        seed: of the shuffle, and of what is kept.
 
     Raises:
         DataError: the feedback has no pairs and the view needs them.
@@ -84,6 +91,9 @@ def make_view(
     if kind == "Demonstrations":
         kept = ((number, tuple(e for e in unit if e.desirable)) for number, unit in shown)
         shown = [(number, unit) for number, unit in kept if unit]
+    if min(desirable_fraction, undesirable_fraction) < 1:
+        left = _left(base, {True: desirable_fraction, False: undesirable_fraction}, seed)
+        shown = _only(shown, left, in_pairs=kind == "Pairs")
     numbers, units = [number for number, _ in shown], [unit for _, unit in shown]
     if kind == "Demonstrations" and best is not None:
         units = _replace_completions(units, best)
@@ -104,6 +114,34 @@ def _pair_units(feedback: Feedback) -> list[tuple[Example, ...]]:
 
 def _label_units(feedback: Feedback) -> list[tuple[Example, ...]]:
     return [(Example(feedback.responses[row.response_id], row.desirable),) for row in feedback.labels]
+
+
+def _left(
+    units: Sequence[tuple[Example, ...]], fractions: Mapping[bool, float], seed: int
+) -> set[tuple[str, bool]]:
+    """Responses and labels that are kept: of each label the first of a permutation."""
+    left = set()
+    for desirable, fraction in fractions.items():
+        found = dict.fromkeys(
+            e.response.response_id for unit in units for e in unit if e.desirable is desirable
+        )
+        order = list(found)
+        random.Random(f"kept-{desirable}-{seed}").shuffle(order)
+        # a product of the kind .07 * 100 may be a hair above the whole number that it is
+        left |= {(name, desirable) for name in order[: math.ceil(fraction * len(order) - 1e-9)]}
+    return left
+
+
+def _only(
+    shown: Sequence[tuple[int, tuple[Example, ...]]], left: set[tuple[str, bool]], *, in_pairs: bool
+) -> list[tuple[int, tuple[Example, ...]]]:
+    """Units with the examples that are left, or pairs of which both are; those with none are not shown."""
+    found = []
+    for number, unit in shown:
+        kept = tuple(e for e in unit if (e.response.response_id, e.desirable) in left)
+        if kept and (len(kept) == len(unit) or not in_pairs):
+            found.append((number, kept))
+    return found
 
 
 def _replace_completions(

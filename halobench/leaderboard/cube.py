@@ -209,4 +209,5 @@ def _facts(row: BoardRow) -> dict[str, object]:
     flat |= {f"optim.{key}": value for key, value in recipe["optim"].items()}
     flat["budget"] = f"{recipe['budget']['multiple']:g}x"
     flat["base"] = recipe["base_seed"]
+    flat |= {key: recipe["data"].get(key, 1.0) for key in ("desirable_fraction", "undesirable_fraction")}
     return flat | {key: recipe["data"][key] for key in ("labels", "demonstrations")}

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import yaml
 
 from halobench import UnknownNameError
 from halobench.cli import main
+from halobench.cli.runs import _where_time_went
 from halobench.compose import compose
-from halobench.grid import missing_tasks
+from halobench.grid import Outcome, missing_tasks
 from halobench.leaderboard.build import build
 from halobench.results.store import Store
 from tests.leaderboard.synthetic import Run, row, write_results
@@ -162,18 +164,18 @@ def test_plan_lists_runs_as_missing_until_they_are_recorded(capsys, tmp_path, ti
 
 
 def test_points_that_differ_in_what_their_loss_ignores_are_one_run(capsys, tmp_path, tiny_recipe):
-    recipe = tmp_path / "labels.yaml"
-    matrix = {"loss": ["sft", "kto"], "seed": [0], "data.labels": ["given", "shuffled"]}
+    recipe = tmp_path / "imbalance.yaml"
+    matrix = {"loss": ["sft", "kto"], "seed": [0], "data.undesirable_fraction": [1, 0.1]}
     recipe.write_text(yaml.safe_dump({"extends": [tiny_recipe.name], "matrix": matrix}))
     code, text, _ = run(capsys, "plan", recipe, "--results", tmp_path / "results", "--json")
     assert code == 0
     plan = json.loads(text)
     assert plan["points"] == 6
-    # SFT sees no labels, and the reference is no run with a loss
+    # SFT sees nothing undesirable, and the reference is no run with a loss
     assert [entry["row"] for entry in plan["runs"]] == ["sft", "kto", "kto", "reference"]
     assert len(missing_tasks(compose(recipe).recipes, Store(tmp_path / "results"))) == 2 + 4
     _, text, _ = run(capsys, "plan", recipe, "--results", tmp_path / "results")
-    assert "labels: 4 runs, 0 done, 4 missing" in text
+    assert "imbalance: 4 runs, 0 done, 4 missing" in text
     assert "note: 6 points are 4 runs" in text
 
 
@@ -277,3 +279,27 @@ def test_leaderboard_prints_the_rows_that_it_writes(capsys, tmp_path):
     assert (tmp_path / "board" / "leaderboard.csv").read_bytes() == (
         root / "leaderboard/leaderboard.csv"
     ).read_bytes()
+
+
+def test_the_end_of_a_suite_says_where_the_time_went():
+    timings = {
+        "kto-s0": {
+            "align": {"wall": 3.0, "cpu": 2.0},
+            "sampling": {"tokens": 900, "seconds": 1.5},
+            "scoring": {"oracle": 2.0, "lm_eval": 0.5},
+        },
+        "base-s0": {
+            "align": None,
+            "sampling": {"tokens": 100, "seconds": 0.5},
+            "scoring": {"oracle": 0.5},
+        },
+    }
+    store = SimpleNamespace(timing=timings.__getitem__)
+    outcome = Outcome(
+        done=dict.fromkeys(timings, "completed"), seconds={"kto-s0": 9.0, "base-s0": 1.0, "base-1234": 5.0}
+    )
+    # of 15 s the stage took 5 and the alignment 3, sampling 2, other scoring 3 - 2; 1000 tokens in 2 s
+    assert _where_time_went(outcome, store) == (
+        "worker time 15 s: training 53%, sampling 13%, the rest of scoring 7%, everything else 27%; "
+        "500 tokens sampled per second"
+    )

@@ -1,6 +1,7 @@
 """Views: what each kind of loss is shown of the same rows, and the completions that z0 is measured on."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -72,6 +73,72 @@ def test_every_kind_has_the_same_units():
     both = [[(f"w{i}", True), (f"l{i}", False)] for i in range(5)]
     assert texts(views["Pairs"]) == texts(views["Binary"]) == texts(views["Conditional"]) == both
     assert texts(views["Demonstrations"]) == [unit[:1] for unit in both]
+
+
+def completions(view):
+    """Completions of each label that a view shows."""
+    found = {True: set(), False: set()}
+    for row in view.examples:
+        found[row.desirable].add(row.response.completion)
+    return found
+
+
+def thinned(kind, desirable, undesirable, *, num_pairs=100, seed=0):
+    return make_view(
+        plain_pairs(num_pairs),
+        kind,
+        desirable_fraction=desirable,
+        undesirable_fraction=undesirable,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("kind", ["Binary", "Conditional"])
+@pytest.mark.parametrize(
+    ("desirable", "undesirable", "counts"),
+    [(1, 0.25, (100, 25)), (0.07, 1, (7, 100)), (0.101, 0.001, (11, 1)), (0.5, 0.5, (50, 50))],
+)
+def test_fractions_are_of_the_completions_of_a_label(kind, desirable, undesirable, counts):
+    view = thinned(kind, desirable, undesirable)
+    found = completions(view)
+    assert (len(found[True]), len(found[False])) == counts
+    assert all(view.units.values())  # what is left of nothing is not shown
+    assert view.num_base_units == 100
+
+
+def test_a_smaller_fraction_is_a_part_of_a_larger_one():
+    shown = [completions(thinned("Binary", f, f)) for f in (0.01, 0.1, 0.3, 0.9, 1)]
+    for smaller, larger in pairwise(shown):
+        assert smaller[True] < larger[True]
+        assert smaller[False] < larger[False]
+    kept = {frozenset(completions(thinned("Binary", 0.1, 1, seed=seed))[True]) for seed in range(4)}
+    assert len(kept) == 4  # another seed keeps others
+    numbers = {int(text[1:]) for text in shown[2][True]}
+    assert numbers != set(range(30))
+    assert numbers != {int(text[1:]) for text in shown[2][False]}
+
+
+def test_pairs_are_those_of_which_both_sides_are_left():
+    binary, pairs = thinned("Binary", 0.6, 0.5), thinned("Pairs", 0.6, 0.5)
+    left = completions(binary)
+    both = {number for number, unit in binary.units.items() if len(unit) == 2}
+    assert set(pairs.units) == both
+    assert 15 < len(both) < 45  # 30 on average
+    assert completions(pairs)[True] <= left[True]
+    assert all([row.desirable for row in unit] == [True, False] for unit in pairs.units.values())
+
+
+def test_demonstrations_are_the_desirable_completions_that_are_left_whatever_becomes_of_the_others():
+    view = thinned("Demonstrations", 0.2, 1)
+    assert completions(view) == {True: completions(thinned("Binary", 0.2, 0.4))[True], False: set()}
+    assert view == thinned("Demonstrations", 0.2, 0.01)
+
+
+def test_a_repeated_completion_counts_once(repeats):
+    # desirable: a, b, and a of the other prompt; undesirable: b, c, and c of the other
+    view = make_view(repeats, "Binary", desirable_fraction=0.34, undesirable_fraction=1)
+    labels = Counter(row.desirable for row in view.examples)
+    assert labels == {True: 2, False: 3}
 
 
 def test_labels_without_pairs():
