@@ -119,7 +119,7 @@ def _check_loss(loss: Any, where: Where, found: list[str]) -> dict[str, Any] | N
             else error.problems
         )
         return None
-    return {"name": name, **checked.model_dump(mode="json")}
+    return {"name": name, **checked.model_dump(mode="json", exclude_none=True)}
 
 
 def _check_trainer(trainer: Any, where: Where) -> list[str]:

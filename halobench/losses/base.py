@@ -211,6 +211,14 @@ class Loss(BaseModel, ABC):
         """Return (k,) sums over the examples that the loss needs of the whole step, or None."""
         return None
 
+    def fitted(self, num_desirable: int, num_undesirable: int) -> Loss:
+        """Return the loss with what it takes from the numbers of distinct completions that it is shown.
+
+        Raises:
+            DataError: it cannot do with so few.
+        """
+        return self
+
     @property
     def scores_control_token(self) -> bool:
         """Whether the control token belongs to the scored completion, instead of ending the prompt."""

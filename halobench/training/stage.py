@@ -65,6 +65,8 @@ def train_stage(
         packed=packed,
         each_reads_its_prompts=recipe.z0 == "microbatch",
     )
+    labels = Counter(row.desirable for unit in data.units.values() for row in unit)
+    loss = loss.fitted(labels[True], labels[False])
     module = _module(recipe, loss, stage, model, num_steps=len(data.plan))
     checkpoints = home() / "checkpoints" / name
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -97,6 +99,7 @@ def train_stage(
             "wall": time.perf_counter() - began[0],
             "cpu": (time.process_time() - began[1]) * trainer.world_size,
         }
+        facts |= {"desirable": labels[True], "undesirable": labels[False]}
         _write_summary(output, module, data, facts)
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.strategy.barrier()
@@ -197,7 +200,6 @@ def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts
     curves.to_parquet(output / CURVES, compression="zstd", index=False)
     planned = [unit for step in data.plan for unit in step]
     num_trained = sum(row.length for unit in planned for row in data.units[unit])
-    labels = Counter(row.desirable for unit in data.units.values() for row in unit)
     num_extra = sum(row.length for unit in planned for row in (data.mismatched or {}).get(unit, ()))
     num_parameters = sum(parameter.numel() for parameter in module.parameters())
     spent = {
@@ -207,7 +209,5 @@ def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts
         # 2 per parameter and token forward, 4 backward; mismatched completions have no backward
         "flops": num_parameters * (6 * num_trained + 2 * num_extra),
         "parameters": num_parameters,
-        "desirable": labels[True],
-        "undesirable": labels[False],
     }
     (output / SUMMARY).write_text(canonical_json(facts | spent))

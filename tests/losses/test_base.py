@@ -70,7 +70,7 @@ def test_a_wrong_shape_is_refused_while_tests_run():
             [
                 "KTO.beta = -1: must be greater than 0",
                 "KTO.lambda_u = -0.5: must be at least 0",
-                "KTO.quux = 1: unknown key; known here: beta, lambda_d, lambda_u",
+                "KTO.quux = 1: unknown key; known here: beta, lambda_d, lambda_ratio, lambda_u",
             ],
         ),
         ("offline_ppo", {"gamma": 1.5}, ["OfflinePPO.gamma = 1.5: must be at most 1"]),

@@ -74,3 +74,49 @@ def test_reading_z0_without_one_says_what_to_do():
     batch = hb.Binary(completion=sequence([0.0]), desirable=torch.tensor([True]))
     with pytest.raises(hb.RecipeError, match=r"z0 .* needs_z0 = True"):
         hb.LOSSES["kto"]()(batch)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "counts", "weights"),
+    [
+        (4 / 3, (10, 100), (40 / 3, 1)),  # the paper's 13.33 for a tenth of the desirable
+        ("kto_paper_v1", (10, 100), (40 / 3, 1)),
+        ("kto_paper_v4", (10, 100), (15, 1)),
+        (1, (50, 50), (1, 1)),
+        (1, (100, 10), (1, 10)),
+        (1.5, (100, 100), (1.5, 1)),
+        (0.5, (30, 30), (1, 2)),
+    ],
+)
+def test_the_rarer_label_makes_up_for_its_number(ratio, counts, weights):
+    loss = hb.LOSSES["kto"](beta=0.3, lambda_ratio=ratio).fitted(*counts)
+    assert (loss.lambda_d, loss.lambda_u) == pytest.approx(weights)
+    assert loss.beta == 0.3
+
+
+def test_weights_that_are_given_stay():
+    loss = hb.LOSSES["kto"](lambda_d=2.0, lambda_u=0.5)
+    assert loss.fitted(1, 1000) is loss
+
+
+def test_a_ratio_and_weights_contradict_each_other():
+    with pytest.raises(hb.RecipeError, match="lambda_ratio sets lambda_d and lambda_u; leave them out"):
+        hb.LOSSES["kto"](lambda_ratio=1.0, lambda_d=2.0)
+
+
+@pytest.mark.parametrize("counts", [(0, 5), (5, 0)])
+def test_a_ratio_needs_both_labels(counts):
+    with pytest.raises(hb.DataError, match="and it needs both; leave it out"):
+        hb.LOSSES["kto"](lambda_ratio=1.0).fitted(*counts)
+
+
+def test_a_ratio_without_counts_is_no_weight():
+    loss = hb.LOSSES["kto"](lambda_ratio=1.0)
+    ratio = torch.zeros(1, 1)
+    batch = hb.Binary(
+        completion=hb.Logps(policy=ratio, reference=ratio, mask=torch.ones(1, 1, dtype=torch.bool)),
+        desirable=torch.tensor([True]),
+        z0=torch.tensor(0.0),
+    )
+    with pytest.raises(ValueError, match="before fitted"):
+        loss(batch)

@@ -81,6 +81,19 @@ def test_the_summary_says_what_was_spent(tiny_recipe, start, tmp_path):
     assert facts["kto"]["flops"] == (6 + 2) * num_parameters * trained
 
 
+def test_a_ratio_of_weights_is_that_of_what_is_left_of_the_feedback(tiny_recipe, start, tmp_path):
+    thin = "data.desirable_fraction=0.3"
+    by_ratio = align(recipe_of(tiny_recipe, "kto", thin, "loss.lambda_ratio=1"), start, tmp_path / "ratio")
+    facts = summary(by_ratio)
+    counts = facts["desirable"], facts["undesirable"]
+    assert counts[0] == -(-3 * counts[1] // 10)  # 24 pairs whose answers are all different
+    weight = f"loss.lambda_d={counts[1] / counts[0]}"
+    by_hand = align(recipe_of(tiny_recipe, "kto", thin, weight), start, tmp_path / "hand")
+    plain = align(recipe_of(tiny_recipe, "kto", thin), start, tmp_path / "plain")
+    assert all(torch.equal(tensor, weights(by_hand)[name]) for name, tensor in weights(by_ratio).items())
+    assert not all(torch.equal(tensor, weights(plain)[name]) for name, tensor in weights(by_ratio).items())
+
+
 def test_the_stages_base_and_sft_train_from_a_new_model(tiny_recipe, tmp_path):
     recipe = recipe_of(tiny_recipe, "dpo")
     folders = {stage: tmp_path / stage for stage in ("base", "sft")}
