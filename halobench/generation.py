@@ -109,9 +109,8 @@ def generate(
         range(len(requests)), key=lambda index: (-len(requests[index].prompt), requests[index].prompt)
     )
     prompts = {request.prompt for request in requests}
-    num_kept = (
-        max(map(len, prompts)) * len(prompts) // len(requests) + decoding.max_new_tokens
-    )  # about, per text
+    # of a text its own tokens are kept, and its share of those of the prompt, about
+    num_kept = decoding.max_new_tokens + max(map(len, prompts)) * len(prompts) // len(requests)
     room = _KEPT_BYTES[model.device.type] // _bytes_per_token(model)
     num_texts = max(1, min(_NUM_TEXTS, room // num_kept))
     if can_pack(model):
