@@ -32,6 +32,7 @@ class Data(Section):
         max_length: tokens of prompt and completion together; a longer completion loses its end.
         max_prompt_length: tokens of the prompt; a longer one loses its beginning.
         labels: "given", or "shuffled" over the completions (a control: nothing can be learned from them).
+        answers: that losses are shown, "all" or "one_per_prompt", as many of either label as there can be.
         desirable_fraction: of the desirable completions, what a loss is shown; of a pair both must be left.
         undesirable_fraction: of the undesirable ones. SFT on the way to the reference sees everything.
         demonstrations: "chosen", or "best_of_16" by true utility (a control that only a world allows).
@@ -44,6 +45,7 @@ class Data(Section):
     max_length: Count = 512
     max_prompt_length: Count = 256
     labels: Literal["given", "shuffled"] = "given"
+    answers: Literal["all", "one_per_prompt"] = "all"
     desirable_fraction: Share = 1.0
     undesirable_fraction: Share = 1.0
     demonstrations: Literal["chosen", "best_of_16"] = "chosen"

@@ -240,8 +240,13 @@ def test_a_row_is_a_method_whatever_its_seeds():
 
 @pytest.mark.parametrize("loss", ["dpo", "kto", "csft"])
 def test_what_is_kept_of_the_feedback_makes_a_row(loss):
-    fractions = ({}, {"data.desirable_fraction": 0.1}, {"data.undesirable_fraction": 0.1})
-    assert len({make_recipe(loss=loss, **fraction).method_id for fraction in fractions}) == 3
+    changes = (
+        {},
+        {"data.answers": "one_per_prompt"},
+        {"data.desirable_fraction": 0.1},
+        {"data.undesirable_fraction": 0.1},
+    )
+    assert len({make_recipe(loss=loss, **change).method_id for change in changes}) == 4
 
 
 def test_sft_is_the_same_run_whatever_is_kept_of_the_undesirable():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -59,6 +59,7 @@ def make_view(
     *,
     labels: Literal["given", "shuffled"] = "given",
     best: Callable[[Sequence[Response]], Sequence[str]] | None = None,
+    one_per_prompt: bool = False,
     desirable_fraction: float = 1.0,
     undesirable_fraction: float = 1.0,
     seed: int = 0,
@@ -74,26 +75,33 @@ def make_view(
         kind: name of the batch type.
         labels: "shuffled" permutes the labels over the completions (a coin per pair for Pairs).
         best: returns better completions for the demonstrations, in their order.
+        one_per_prompt: keep one labelled completion of each prompt, as many of either label as there can be.
         desirable_fraction: of the distinct desirable completions that is kept, rounded up; a smaller fraction
             keeps a part of what a larger one keeps.
         undesirable_fraction: of the undesirable ones.
         seed: of the shuffle, and of what is kept.
 
     Raises:
-        DataError: the feedback has no pairs and the view needs them.
+        DataError: the view needs pairs and the feedback has none, or one completion a prompt.
     """
     base = _pair_units(feedback) if feedback.pairs else _label_units(feedback)
     if kind == "Pairs" and not feedback.pairs:
         raise DataError(
             "this loss needs pairs, and the data are single answers with a label; use kto, csft or sft"
         )
+    if kind == "Pairs" and one_per_prompt:
+        raise DataError(
+            "data.answers = 'one_per_prompt' leaves no pairs, and this loss needs them; use kto, csft or sft"
+        )
     shown = list(enumerate(base))
     if kind == "Demonstrations":
         kept = ((number, tuple(e for e in unit if e.desirable)) for number, unit in shown)
         shown = [(number, unit) for number, unit in kept if unit]
-    if min(desirable_fraction, undesirable_fraction) < 1:
-        left = _left(base, {True: desirable_fraction, False: undesirable_fraction}, seed)
-        shown = _only(shown, left, in_pairs=kind == "Pairs")
+    left = dict.fromkeys(example for unit in base for example in unit)
+    if one_per_prompt:
+        left = _one_per_prompt(left, random.Random(f"one-per-prompt-{seed}"))
+    left = _fractions(left, {True: desirable_fraction, False: undesirable_fraction}, seed)
+    shown = _only(shown, left, in_pairs=kind == "Pairs")
     numbers, units = [number for number, _ in shown], [unit for _, unit in shown]
     if kind == "Demonstrations" and best is not None:
         units = _replace_completions(units, best)
@@ -116,29 +124,44 @@ def _label_units(feedback: Feedback) -> list[tuple[Example, ...]]:
     return [(Example(feedback.responses[row.response_id], row.desirable),) for row in feedback.labels]
 
 
-def _left(
-    units: Sequence[tuple[Example, ...]], fractions: Mapping[bool, float], seed: int
-) -> set[tuple[str, bool]]:
-    """Responses and labels that are kept: of each label the first of a permutation."""
-    left = set()
+def _one_per_prompt(examples: Iterable[Example], stream: random.Random) -> dict[Example, None]:
+    """One example of each prompt, of the label that is behind where the prompt has both."""
+    by_prompt: dict[str, list[Example]] = {}
+    for example in examples:
+        by_prompt.setdefault(example.response.prompt_id, []).append(example)
+    prompts = list(by_prompt.values())
+    stream.shuffle(prompts)
+    prompts.sort(key=lambda found: len({example.desirable for example in found}))  # first who has no choice
+    kept: dict[Example, None] = {}
+    ahead = 0  # desirable ones over undesirable ones
+    for found in prompts:
+        wanted = [example for example in found if example.desirable is (ahead <= 0)]
+        example = stream.choice(wanted or found)
+        ahead += 1 if example.desirable else -1
+        kept[example] = None
+    return kept
+
+
+def _fractions(
+    examples: Iterable[Example], fractions: Mapping[bool, float], seed: int
+) -> dict[Example, None]:
+    """Of the examples of each label the first of a permutation."""
+    kept: dict[Example, None] = {}
     for desirable, fraction in fractions.items():
-        found = dict.fromkeys(
-            e.response.response_id for unit in units for e in unit if e.desirable is desirable
-        )
-        order = list(found)
+        order = [example for example in examples if example.desirable is desirable]
         random.Random(f"kept-{desirable}-{seed}").shuffle(order)
         # a product of the kind .07 * 100 may be a hair above the whole number that it is
-        left |= {(name, desirable) for name in order[: math.ceil(fraction * len(order) - 1e-9)]}
-    return left
+        kept |= dict.fromkeys(order[: math.ceil(fraction * len(order) - 1e-9)])
+    return kept
 
 
 def _only(
-    shown: Sequence[tuple[int, tuple[Example, ...]]], left: set[tuple[str, bool]], *, in_pairs: bool
+    shown: Sequence[tuple[int, tuple[Example, ...]]], left: Container[Example], *, in_pairs: bool
 ) -> list[tuple[int, tuple[Example, ...]]]:
     """Units with the examples that are left, or pairs of which both are; those with none are not shown."""
     found = []
     for number, unit in shown:
-        kept = tuple(e for e in unit if (e.response.response_id, e.desirable) in left)
+        kept = tuple(example for example in unit if example in left)
         if kept and (len(kept) == len(unit) or not in_pairs):
             found.append((number, kept))
     return found

@@ -134,6 +134,35 @@ def test_demonstrations_are_the_desirable_completions_that_are_left_whatever_bec
     assert view == thinned("Demonstrations", 0.2, 0.01)
 
 
+@pytest.mark.parametrize("kind", ["Binary", "Conditional"])
+def test_one_completion_of_each_prompt_is_as_often_desirable_as_not(kind):
+    view = make_view(plain_pairs(101), kind, one_per_prompt=True)
+    examples = list(view.examples)
+    assert sorted(row.response.prompt[0].content for row in examples) == sorted(f"q{i}" for i in range(101))
+    assert Counter(row.desirable for row in examples) == {True: 51, False: 50}
+    others = make_view(plain_pairs(101), kind, one_per_prompt=True, seed=1)
+    assert set(others.examples) != set(examples)
+    demonstrations = make_view(plain_pairs(101), "Demonstrations", one_per_prompt=True)
+    assert set(demonstrations.examples) == {row for row in examples if row.desirable}
+    assert view.num_base_units == 101
+
+
+def test_prompts_of_one_label_are_made_up_for_by_the_others():
+    def rows(num, *labels):
+        return [(answer(f"q{n}", f"{label}{n}"), label) for n in num for label in labels]
+
+    feedback = Feedback.from_labels(rows(range(30), True) + rows(range(30, 100), True, False))
+    view = make_view(feedback, "Binary", one_per_prompt=True)
+    assert Counter(row.desirable for row in view.examples) == {True: 50, False: 50}
+    thin = make_view(feedback, "Binary", one_per_prompt=True, desirable_fraction=0.1)
+    assert Counter(row.desirable for row in thin.examples) == {True: 5, False: 50}
+
+
+def test_one_completion_of_a_prompt_is_no_pair():
+    with pytest.raises(DataError, match="leaves no pairs, and this loss needs them; use kto, csft or sft"):
+        make_view(plain_pairs(3), "Pairs", one_per_prompt=True)
+
+
 def test_a_repeated_completion_counts_once(repeats):
     # desirable: a, b, and a of the other prompt; undesirable: b, c, and c of the other
     view = make_view(repeats, "Binary", desirable_fraction=0.34, undesirable_fraction=1)
