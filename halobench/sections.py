@@ -32,6 +32,7 @@ class Data(Section):
         max_length: tokens of prompt and completion together; a longer completion loses its end.
         max_prompt_length: tokens of the prompt; a longer one loses its beginning.
         labels: "given", or "shuffled" over the completions (a control: nothing can be learned from them).
+        label_noise: share of the pairs (or labels) that losses are shown turned round.
         answers: that losses are shown, "all" or "one_per_prompt", as many of either label as there can be.
         desirable_fraction: of the desirable completions, what a loss is shown; of a pair both must be left.
         undesirable_fraction: of the undesirable ones. SFT on the way to the reference sees everything.
@@ -45,6 +46,7 @@ class Data(Section):
     max_length: Count = 512
     max_prompt_length: Count = 256
     labels: Literal["given", "shuffled"] = "given"
+    label_noise: Fraction = 0.0
     answers: Literal["all", "one_per_prompt"] = "all"
     desirable_fraction: Share = 1.0
     undesirable_fraction: Share = 1.0

@@ -243,10 +243,11 @@ def test_what_is_kept_of_the_feedback_makes_a_row(loss):
     changes = (
         {},
         {"data.answers": "one_per_prompt"},
+        {"data.label_noise": 0.1},
         {"data.desirable_fraction": 0.1},
         {"data.undesirable_fraction": 0.1},
     )
-    assert len({make_recipe(loss=loss, **change).method_id for change in changes}) == 4
+    assert len({make_recipe(loss=loss, **change).method_id for change in changes}) == 5
 
 
 def test_sft_is_the_same_run_whatever_is_kept_of_the_undesirable():

@@ -59,6 +59,7 @@ def make_view(
     *,
     labels: Literal["given", "shuffled"] = "given",
     best: Callable[[Sequence[Response]], Sequence[str]] | None = None,
+    label_noise: float = 0.0,
     one_per_prompt: bool = False,
     desirable_fraction: float = 1.0,
     undesirable_fraction: float = 1.0,
@@ -75,6 +76,8 @@ def make_view(
         kind: name of the batch type.
         labels: "shuffled" permutes the labels over the completions (a coin per pair for Pairs).
         best: returns better completions for the demonstrations, in their order.
+        label_noise: share of the pairs, or of the labels where there are no pairs, that is turned round for
+            every kind of loss; a smaller share is a part of a larger one.
         one_per_prompt: keep one labelled completion of each prompt, as many of either label as there can be.
         desirable_fraction: of the distinct desirable completions that is kept, rounded up; a smaller fraction
             keeps a part of what a larger one keeps.
@@ -84,7 +87,7 @@ def make_view(
     Raises:
         DataError: the view needs pairs and the feedback has none, or one completion a prompt.
     """
-    base = _pair_units(feedback) if feedback.pairs else _label_units(feedback)
+    base = _turn_round(_pair_units(feedback) if feedback.pairs else _label_units(feedback), label_noise, seed)
     if kind == "Pairs" and not feedback.pairs:
         raise DataError(
             "this loss needs pairs, and the data are single answers with a label; use kto, csft or sft"
@@ -124,6 +127,24 @@ def _label_units(feedback: Feedback) -> list[tuple[Example, ...]]:
     return [(Example(feedback.responses[row.response_id], row.desirable),) for row in feedback.labels]
 
 
+def _turn_round(units: list[tuple[Example, ...]], share: float, seed: int) -> list[tuple[Example, ...]]:
+    """Exchange the labels of the first units of a permutation; the preferred side stays the first."""
+    order = list(range(len(units)))
+    random.Random(f"label-noise-{seed}").shuffle(order)
+    wrong = set(order[: _count(share, len(order))])
+    return [
+        tuple(example._replace(desirable=not example.desirable) for example in reversed(unit))
+        if number in wrong
+        else unit
+        for number, unit in enumerate(units)
+    ]
+
+
+def _count(share: float, total: int) -> int:
+    """A share of a total, rounded up; .07 * 100 is a hair above the whole number that it is."""
+    return math.ceil(share * total - 1e-9)
+
+
 def _one_per_prompt(examples: Iterable[Example], stream: random.Random) -> dict[Example, None]:
     """One example of each prompt, of the label that is behind where the prompt has both."""
     by_prompt: dict[str, list[Example]] = {}
@@ -150,8 +171,7 @@ def _fractions(
     for desirable, fraction in fractions.items():
         order = [example for example in examples if example.desirable is desirable]
         random.Random(f"kept-{desirable}-{seed}").shuffle(order)
-        # a product of the kind .07 * 100 may be a hair above the whole number that it is
-        kept |= dict.fromkeys(order[: math.ceil(fraction * len(order) - 1e-9)])
+        kept |= dict.fromkeys(order[: _count(fraction, len(order))])
     return kept
 
 

@@ -92,6 +92,7 @@ def alignment_view(materials: Materials) -> View:
         materials.loss.view().__name__,
         labels=recipe.data.labels,
         best=best if recipe.data.demonstrations == "best_of_16" else None,
+        label_noise=recipe.data.label_noise,
         one_per_prompt=recipe.data.answers == "one_per_prompt",
         desirable_fraction=recipe.data.desirable_fraction,
         undesirable_fraction=recipe.data.undesirable_fraction,

@@ -163,6 +163,36 @@ def test_one_completion_of_a_prompt_is_no_pair():
         make_view(plain_pairs(3), "Pairs", one_per_prompt=True)
 
 
+@pytest.mark.parametrize(("share", "num_wrong"), [(0, 0), (0.07, 7), (0.251, 26), (1, 100)])
+def test_noise_turns_the_same_pairs_round_for_every_kind_of_loss(share, num_wrong):
+    views = {kind: make_view(plain_pairs(100), kind, label_noise=share) for kind in KINDS}
+    wrong = {n for n, unit in views["Pairs"].units.items() if unit[0].response.completion.startswith("l")}
+    assert len(wrong) == num_wrong
+    for number in range(100):
+        good, bad = (f"l{number}", f"w{number}") if number in wrong else (f"w{number}", f"l{number}")
+        for kind in ("Pairs", "Binary", "Conditional"):
+            found = [(row.response.completion, row.desirable) for row in views[kind].units[number]]
+            assert found == [(good, True), (bad, False)]
+        assert [row.response.completion for row in views["Demonstrations"].units[number]] == [good]
+
+
+def test_less_noise_is_a_part_of_more():
+    def wrong(share, seed=0):
+        units = make_view(plain_pairs(100), "Pairs", label_noise=share, seed=seed).units
+        return {n for n, unit in units.items() if unit[0].response.completion.startswith("l")}
+
+    assert wrong(0.1) < wrong(0.2) < wrong(0.6)
+    assert wrong(0.2) != set(range(20))
+    assert wrong(0.2) != wrong(0.2, seed=1)
+
+
+def test_noise_on_labels_without_pairs():
+    rows = [(answer(f"q{n}", "a"), n < 30) for n in range(100)]
+    view = make_view(Feedback.from_labels(rows), "Binary", label_noise=0.2)
+    changed = [n for (n, [row]) in view.units.items() if row.desirable is not (n < 30)]
+    assert len(changed) == 20
+
+
 def test_a_repeated_completion_counts_once(repeats):
     # desirable: a, b, and a of the other prompt; undesirable: b, c, and c of the other
     view = make_view(repeats, "Binary", desirable_fraction=0.34, undesirable_fraction=1)
