@@ -19,6 +19,7 @@ import matplotlib
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from scipy.stats import t as student
 
 from halobench.bench.contestants import BARE
@@ -210,6 +211,9 @@ def draw(records: Sequence[dict[str, Any]]) -> Figure:
             zorder=3,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("non-padding tokens per second; median and range over the rounds")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
