@@ -320,10 +320,32 @@ MISTAKES = [
         {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 2},
         '"better_response_id" = 2; expected 0 or 1',
     ),
-    ("ultrafeedback_ratings", {"instruction": "q"}, '"completions" is no list; expected rated answers'),
+    (
+        "ultrafeedback_ratings",
+        {"instruction": "q", "completions": ["a"]},
+        "\"completions\" = ['a']; expected",
+    ),
+    ("ultrafeedback_ratings", {"instruction": "q", "completions": "a"}, "\"completions\" = 'a'; expected a"),
     ("ultrafeedback_ratings", {"completions": []}, '"instruction" is missing; expected a text'),
     ("oasst", {"prompt": reply("t", "q", role="prompter")}, '"message_tree_id" is missing; expected a text'),
     ("oasst", {**TREE, "prompt": reply("t", "q", role="admin")}, "\"role\" = 'admin'; expected prompter or"),
+    ("oasst", {"text": "q", "role": "prompter"}, '"message_tree_id" = None; expected a text'),
+    (
+        "oasst",
+        {"message_id": "b", "parent_id": "a", "message_tree_id": "t", "text": "q", "role": "assistant"},
+        "'1 replies to a, which is not there'; expected the first message of a tree",
+    ),
+    ("oasst", {**TREE, "prompt": "q"}, "\"prompt\" = 'q'; expected the first message of a tree"),
+    (
+        "oasst",
+        {**TREE, "prompt": {"role": "prompter", "text": "q", "lang": "en", "replies": ["a"]}},
+        "\"replies\" = ['a']; expected a list of objects",
+    ),
+    (
+        "oasst",
+        {**TREE, "prompt": reply("t", "q", role="prompter", replies=[reply("a", "b", "best")])},
+        "\"rank\" = 'best'; expected a number",
+    ),
     ("oasst", {**TREE, "prompt": {"role": "prompter"}}, '"text" is missing; expected a text'),
     ("hh", {"prompt": "q", "answer": "a"}, '"chosen" is missing; expected a text'),
     ("hh", {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": 1}, '"rejected" = 1; expected a text'),
@@ -338,6 +360,20 @@ def test_a_row_of_another_schema_is_refused_by_its_number(name, record, told):
     assert problem.startswith("train row 1: ")
     assert told in problem
     assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("trl", {"prompt": "q", "completion": [], "label": True}),
+        ("kto_mix", {"messages": [message(USER, "q"), message(ASSISTANT, " ")], "label": True}),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "q"}], "chosen": [], "rejected": []}),
+        ("ultrafeedback", {**H4, "chosen": [*ASKED, message(ASSISTANT, "")]}),
+        ("safe_rlhf", {"prompt": "q", "response_0": "", "response_1": "a", "better_response_id": 1}),
+    ],
+)
+def test_an_answer_that_says_nothing_is_dropped(name, record):
+    assert parse(name, record) == ([], {"an answer is empty": 1})
 
 
 def test_ten_problems_are_told_and_the_rest_counted(tmp_path):

@@ -143,6 +143,20 @@ def turns(record: Record, key: str) -> Prompt:
     return tuple(found)
 
 
+def last_text(record: Record, key: str) -> str:
+    """Return what the last of the turns under a key says; nothing where there are none."""
+    found = turns(record, key)
+    return found[-1].content if found else ""
+
+
+def objects(record: Record, key: str) -> list[Mapping[str, Any]]:
+    """Return the objects in the list under a key; none where it is absent or null."""
+    value = record.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
+        raise UnexpectedRowError(_expected(record, key, "a list of objects"))
+    return value
+
+
 def _expected(record: Record, key: str, what: str) -> str:
     if key not in record:
         return f'"{key}" is missing; expected {what} (found keys: {", ".join(record)})'

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from halobench.data.sources.files import Row
-from halobench.data.sources.published import PublishedSource, answer, turns
+from halobench.data.sources.published import PublishedSource, answer, last_text, turns
 from halobench.data.sources.reading import Record
 from halobench.registry import SOURCES
 
@@ -23,7 +23,6 @@ class ShareGPT(PublishedSource):
         """Parse a pair."""
         prompt = turns(record, "conversations")
         chosen, rejected = (
-            answer(prompt, turns(record, key)[-1].content, source="sharegpt")
-            for key in ("chosen", "rejected")
+            answer(prompt, last_text(record, key), source="sharegpt") for key in ("chosen", "rejected")
         )
         return [Row(chosen, rejected)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from halobench.data.sources.files import Row
@@ -13,6 +13,7 @@ from halobench.data.sources.published import (
     UnexpectedRowError,
     answer,
     flag,
+    last_text,
     number,
     text,
     turns,
@@ -68,7 +69,7 @@ def preference(record: Record, drops: Counter[str], *, source: str) -> list[Row]
 
 def _scores(record: Record) -> tuple[float, float] | None:
     metadata = record.get("metadata")
-    for place in (record, metadata if isinstance(metadata, dict) else {}):
+    for place in (record, metadata if isinstance(metadata, Mapping) else {}):
         for chosen, rejected in _SCORES:
             if place.get(chosen) is not None and place.get(rejected) is not None:
                 return number(place, chosen), number(place, rejected)
@@ -78,11 +79,10 @@ def _scores(record: Record) -> tuple[float, float] | None:
 def labelled(record: Record, *, source: str) -> list[Row]:
     """Parse {"prompt", "completion", "label"}, or {"messages", "label"} whose last turn is the answer."""
     if "messages" in record:
-        *prompt, last = turns(record, "messages") or (Message("assistant", ""),)
+        prompt, completion = turns(record, "messages")[:-1], last_text(record, "messages")
     else:
-        prompt = list(turns(record, "prompt"))
-        last = turns(record, "completion")[-1]
-    return [Row(answer(tuple(prompt), last.content, source=source), desirable=flag(record, "label"))]
+        prompt, completion = turns(record, "prompt"), last_text(record, "completion")
+    return [Row(answer(prompt, completion, source=source), desirable=flag(record, "label"))]
 
 
 @SOURCES.register("trl", source="huggingface.co/docs/trl/dataset_formats")

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any, ClassVar
 
 from halobench.data.pairing import Pairing
-from halobench.data.sources.published import UnexpectedRowError, answer, text
+from halobench.data.sources.published import answer, objects, text
 from halobench.data.sources.ranked import RankedSource
 from halobench.data.sources.reading import Record
 from halobench.feedback import Message, Response
@@ -33,11 +33,8 @@ class UltraFeedbackRatings(RankedSource):
     def answers_of(cls, record: Record, drops: Counter[str]) -> Iterator[list[Response]]:
         """Yield the rated answers to a prompt."""
         prompt = (Message("user", text(record, "instruction")),)
-        completions = record.get("completions")
-        if not isinstance(completions, list):
-            raise UnexpectedRowError('"completions" is no list; expected rated answers')
         answers = []
-        for completion in completions:
+        for completion in objects(record, "completions"):
             score = _score(completion)
             if score is None:
                 drops[UNRATED] += 1
@@ -49,7 +46,9 @@ class UltraFeedbackRatings(RankedSource):
 
 
 def _score(completion: Mapping[str, Any]) -> float | None:
-    annotations = completion.get("annotations") or {}
-    ratings = [str((annotations.get(aspect) or {}).get("Rating")) for aspect in _ASPECTS]
+    annotations = completion.get("annotations")
+    found = annotations if isinstance(annotations, Mapping) else {}
+    aspects = [found.get(aspect) for aspect in _ASPECTS]
+    ratings = [str(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, Mapping)]
     known = [float(rating) for rating in ratings if rating.replace(".", "", 1).isdigit()]
     return mean(known) if known else None
