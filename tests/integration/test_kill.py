@@ -24,7 +24,15 @@ def start(recipe, results, home, *, kill_at="nowhere:group", marker=""):
     environment = {**os.environ, "HALOBENCH_HOME": str(home), **killing}
     log = home.with_suffix(".log").open("a")
     with log:
-        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
+        return subprocess.Popen(
+            command,
+            env=environment,
+            start_new_session=True,
+            # a suite that runs in the background of a shell ignores interrupts, and so would its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            stdout=log,
+            stderr=log,
+        )
 
 
 def wait_for_group_to_end(pid):
