@@ -79,6 +79,8 @@ def check_point(
         source = _check_source(recipe.data, recipe.world_seed, where, found)
         content = _check_model(recipe, source, where, found)
         found += _check_scorers(recipe, source, where)
+        if loss is not None:
+            found += _check_pairs(recipe, source, where)
         if (
             source is not None and not source.is_world
         ):  # a world has prompts for sure, and drawing them takes time
@@ -271,6 +273,23 @@ def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[
         lines.append(
             f"scoring.engine = 'vllm'{where('scoring.engine')}: vLLM is not installed; "
             "pip install 'halobench[vllm]', or use halobench"
+        )
+    return lines
+
+
+def _check_pairs(recipe: Recipe, source: Source | None, where: Where) -> list[str]:
+    if recipe.evaluate != "aligned" or recipe.view != "Pairs":
+        return []
+    lines = []
+    place = f"loss.name = {recipe.loss['name']!r}{where('loss.name')}: needs pairs"
+    if source is not None and not source.has_pairs:
+        lines.append(
+            f"{place}, and the rows of {recipe.data.source!r} are single answers; use kto, csft or sft"
+        )
+    if recipe.data.answers == "one_per_prompt":
+        lines.append(
+            f"{place}, and data.answers = 'one_per_prompt'{where('data.answers')} leaves none; "
+            "use kto, csft or sft"
         )
     return lines
 

@@ -217,11 +217,13 @@ class Source(ABC):
         is_world: whether it knows the true utility of any text, and brings a tokenizer.
         is_ranked: whether it has several scored answers to a prompt, and its `open` takes a rule for pairs as
             the keyword `pairing`.
+        has_pairs: whether its rows are preferences, and not single answers with a label.
         content_id: changes whenever the rows that the source would give change; part of a run's identity.
     """
 
     is_world: ClassVar[bool] = False
     is_ranked: ClassVar[bool] = False
+    has_pairs: bool = True
     content_id: str
 
     @classmethod

@@ -27,9 +27,15 @@ def explain(
         also_known: keys of the outermost section that the model itself does not have.
     """
     lines = []
+    choices: dict[str, list[str]] = {}  # what a value may be that may be of several kinds
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
         key = prefix + ".".join(location)
+        if _is_choice(model, problem):
+            key = prefix + ".".join(location[:-1])
+            remedies = choices.setdefault(f"{key} = {problem['input']!r}{where(key)}: ", [])
+            remedies.append(_requirement(problem["type"], problem).removeprefix("must be "))
+            continue
         place = where(key)
         match problem["type"]:
             case "extra_forbidden":
@@ -44,7 +50,21 @@ def explain(
                 lines.append(f"{key}{place}: {problem['ctx']['error']}")
             case kind:
                 lines.append(f"{key} = {problem['input']!r}{place}: {_requirement(kind, problem)}")
-    return lines
+    return lines + [f"{told}must be {', or '.join(remedies)}" for told, remedies in choices.items()]
+
+
+def _is_choice(model: type[BaseModel], problem: Mapping[str, Any]) -> bool:
+    """Whether a value was to be of one of several kinds, and this is about one of them; it ends the location."""
+    *location, last = problem["loc"]
+    is_about_a_value = problem["type"] not in ("extra_forbidden", "missing", "value_error")
+    names = [str(part) for part in location]
+    return (
+        is_about_a_value
+        and bool(names)
+        and isinstance(last, str)
+        and names[-1] in _fields_at(model, names[:-1])
+        and not _fields_at(model, names)
+    )
 
 
 def _requirement(kind: str, problem: Mapping[str, Any]) -> str:

@@ -169,6 +169,28 @@ def test_a_rule_for_pairs_is_refused_where_there_are_pairs(file_problems, files)
     ]
 
 
+@pytest.mark.parametrize("name", ["dpo", "slic"])
+def test_a_loss_on_pairs_is_refused_where_there_are_none(file_problems, files, name):
+    rows = [{"prompt": f"q{n}", "completion": f"a{n % 7}", "desirable": n % 2 == 0} for n in range(60)]
+    rows += [{**row, "completion": "b", "desirable": not row["desirable"]} for row in rows]
+    (files / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [problem] = [line for line in file_problems({"loss": {"name": name}}) if "needs pairs" in line]
+    assert problem == (
+        f"loss.name = '{name}' in RECIPE: needs pairs, and the rows of 'jsonl' are single answers; "
+        "use kto, csft or sft"
+    )
+    assert not [line for line in file_problems({"loss": {"name": "kto"}}) if "needs pairs" in line]
+
+
+def test_one_answer_per_prompt_is_refused_for_a_loss_on_pairs(problems):
+    data = {"source": "cafe", "num_pairs": 24, "answers": "one_per_prompt"}
+    [problem] = [line for line in problems({"loss": {"name": "dpo"}, "data": data}) if "needs pairs" in line]
+    assert problem == (
+        "loss.name = 'dpo' in RECIPE: needs pairs, and data.answers = 'one_per_prompt' in RECIPE leaves "
+        "none; use kto, csft or sft"
+    )
+
+
 def test_what_only_a_world_has_is_refused_on_files(file_problems, files):
     stage = {"num_documents": 1, "steps": 1, "batch_documents": 1, "optim": {"lr": 1}}
     data = {"source": "jsonl", "path": str(files / "rows.jsonl"), "demonstrations": "best_of_16"}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from halobench.bench.clock import positive
 from halobench.bench.contestants import BARE, CONTESTANTS
 from halobench.bench.report import make_record, record_path, render_table, write_record
 from halobench.bench.rounds import compete, num_steps
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--losses", nargs="+", choices=["dpo", "kto"], default=["dpo", "kto"])
     usual = [name for name in CONTESTANTS if name != BARE]
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=usual)
-    parser.add_argument("--rounds", type=int, default=7, help="measured steps of each contestant")
+    parser.add_argument("--rounds", type=positive, default=7, help="measured steps of each contestant")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder; records go to bench/")
     parsed = parser.parse_args(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -10,6 +11,14 @@ import time
 from typing import TextIO
 
 import torch
+
+
+def positive(text: str) -> int:
+    """Read a number of rounds from the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return number
 
 
 def now(device: str) -> float:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
 
-from halobench.bench.clock import now
+from halobench.bench.clock import now, positive
 from halobench.bench.report import about_the_machine, ratios, spread
 from halobench.bench.workload import EOS, MODELS, PAD, Setting, make_prompts
 from halobench.errors import TrainingError
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Measure how fast halobench samples, and transformers' generate, the same texts.",
     )
     parser.add_argument("--model", choices=MODELS, default="S")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
         "--results", type=Path, default=Path("results"), help="folder; the record goes to bench/"

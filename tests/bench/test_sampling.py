@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from halobench.bench import __main__ as training
 from halobench.bench import sampling
 from halobench.bench.workload import EOS
 from halobench.errors import TrainingError
@@ -53,3 +54,12 @@ def test_other_texts_are_no_comparison(monkeypatch):
     )
     with pytest.raises(TrainingError, match="transformers-16 wrote 6 of 6 texts otherwise"):
         sampling.compete("tiny", 1, "cpu")
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "many"])
+@pytest.mark.parametrize("main", [sampling.main, training.main])
+def test_no_rounds_are_refused(main, rounds, capsys):
+    with pytest.raises(SystemExit) as refused:
+        main(["--rounds", rounds])
+    assert refused.value.code == 2
+    assert "--rounds" in capsys.readouterr().err.splitlines()[-1]

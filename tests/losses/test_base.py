@@ -62,6 +62,11 @@ def test_a_wrong_shape_is_refused_while_tests_run():
     [
         ("dpo", {"beta": 0}, ["DPO.beta = 0: must be greater than 0"]),
         ("dpo", {"beta": float("nan")}, ["DPO.beta = nan: must be a finite number"]),
+        (
+            "kto",
+            {"lambda_ratio": "kto_paper"},
+            ["KTO.lambda_ratio = 'kto_paper': must be a number, or one of 'kto_paper_v1' or 'kto_paper_v4'"],
+        ),
         ("kto", {"beta": "high"}, ["KTO.beta = 'high': must be a number"]),
         ("kto", {"lamda_d": 2}, ["KTO.lamda_d = 2: unknown key (did you mean 'lambda_d'?)"]),
         (

@@ -76,6 +76,7 @@ class FileSource(Source):
         self, content_id: str, splits: Mapping[str, Sequence[Row]], drops: Mapping[str, int]
     ) -> None:
         self.content_id = content_id
+        self.has_pairs = all(row.loser is not None for row in splits["train"])
         test = {row.group_id for row in splits["test"]}
         dev = [row for row in splits["dev"] if row.group_id not in test]
         held_out = test | {row.group_id for row in dev}
