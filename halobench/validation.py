@@ -54,7 +54,7 @@ def explain(
 
 
 def _is_choice(model: type[BaseModel], problem: Mapping[str, Any]) -> bool:
-    """Whether a value was to be of one of several kinds, and this is about one; its location ends in the kind."""
+    """Whether a value was to be of one of several kinds, and this is about one, which ends its location."""
     *location, last = problem["loc"]
     is_about_a_value = problem["type"] not in ("extra_forbidden", "missing", "value_error")
     names = [str(part) for part in location]
