@@ -16,9 +16,10 @@ from halobench.results.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-    from halobench.grid import Outcome, Watcher
+    from halobench.grid import Outcome
     from halobench.leaderboard.text import BuiltBoard
     from halobench.losses.base import Loss
+    from halobench.pool import Watcher
 
 DEFAULT_RESULTS = Path("results")
 DEFAULT_BOARD = Path("leaderboard")
@@ -101,8 +102,9 @@ def run_suite(
     watcher: Watcher | None = None,
 ) -> SuiteRun:
     """Run what is missing of a suite with somebody watching; see `run`."""
-    from halobench.grid import Silent, missing_tasks, run_tasks
+    from halobench.grid import missing_tasks, run_tasks
     from halobench.leaderboard.build import build
+    from halobench.pool import Silent
 
     suite = compose(recipe, overrides, plugins, loss=None if loss is None else _stated(loss))
     store = Store(results)

@@ -22,7 +22,7 @@ from rich.progress import Task as Bar
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from halobench.grid import Task, Watcher
+    from halobench.pool import Task, Watcher
 
 
 @contextmanager
