@@ -30,7 +30,7 @@ def explain(
     choices: dict[str, list[str]] = {}  # what a value may be that may be of several kinds
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
-        key = prefix + ".".join(location)
+        key = (prefix + ".".join(location)).removesuffix(".")  # the problem of a whole section has no location
         if _is_choice(model, problem):
             key = prefix + ".".join(location[:-1])
             remedies = choices.setdefault(f"{key} = {problem['input']!r}{where(key)}: ", [])
@@ -55,13 +55,12 @@ def explain(
 
 def _is_choice(model: type[BaseModel], problem: Mapping[str, Any]) -> bool:
     """Whether a value was to be of one of several kinds, and this is about one, which ends its location."""
+    if len(problem["loc"]) < 2 or problem["type"] in ("extra_forbidden", "missing", "value_error"):
+        return False
     *location, last = problem["loc"]
-    is_about_a_value = problem["type"] not in ("extra_forbidden", "missing", "value_error")
     names = [str(part) for part in location]
     return (
-        is_about_a_value
-        and bool(names)
-        and isinstance(last, str)
+        isinstance(last, str)
         and names[-1] in _fields_at(model, names[:-1])
         and not _fields_at(model, names)
     )
