@@ -85,7 +85,7 @@ def check_point(
             source is not None and not source.is_world
         ):  # a world has prompts for sure, and drawing them takes time
             found += _unknown(partial(source.prompt_set, recipe.split), f"data.path{where('data.path')}")
-        found += _check_board(recipe, where)
+        found += _check_board(recipe, source, where)
         found += _check_world_needs(recipe, source, where)
         if not found and source is not None and loss is not None:
             content["source"] = source.content_id
@@ -294,9 +294,14 @@ def _check_pairs(recipe: Recipe, source: Source | None, where: Where) -> list[st
     return lines
 
 
-def _check_board(recipe: Recipe, where: Where) -> list[str]:
+def _check_board(recipe: Recipe, source: Source | None, where: Where) -> list[str]:
     metric = recipe.board.metric
     scorer, _, name = metric.partition("/")
+    if metric == "implied_reward/accuracy" and source is not None and not source.has_pairs:
+        return [
+            f"board.metric = {metric!r}{where('board.metric')}: the rows of {recipe.data.source!r} are "
+            "single answers; use implied_reward/auc"
+        ]
     if scorer in SCORERS and name:
         return []
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
@@ -151,6 +151,28 @@ class Feedback:
         labels = dict.fromkeys(Label(row.response_id, desirable, "native") for row, desirable in rows)
         return cls(responses, (), tuple(labels), dict(drops or {}))
 
+    def without(self, refused: Mapping[str, str]) -> Feedback:
+        """The same without some responses, and without the pairs that lose a side.
+
+        Args:
+            refused: response_id to the reason, under which the pair or label is counted.
+        """
+        if not refused:
+            return self
+        kept = {key: row for key, row in self.responses.items() if key not in refused}
+        drops = Counter(self.drops)
+        pairs = []
+        for pair in self.pairs:
+            reason = refused.get(pair.winner) or refused.get(pair.loser)
+            if reason is None:
+                pairs.append(pair)
+            else:
+                drops[reason] += 1
+        if not self.pairs:
+            drops.update(refused[row.response_id] for row in self.labels if row.response_id in refused)
+            return Feedback(kept, (), tuple(row for row in self.labels if row.response_id in kept), drops)
+        return Feedback.from_pairs([(kept[pair.winner], kept[pair.loser]) for pair in pairs], drops=drops)
+
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """Digest and counts of the three tables."""
@@ -251,6 +273,10 @@ class Source(ABC):
         Raises:
             DataError: see `check_selection`.
         """
+
+    def shapes(self) -> Iterable[Prompt]:
+        """Return a prompt of each sequence of roles there is, where a chat template might refuse one."""
+        return ()
 
     @abstractmethod
     def prompt_set(self, split: Literal["dev", "test"]) -> PromptSet:

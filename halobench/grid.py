@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from halobench.materials import check_texts
 from halobench.pool import Here, Task, Watcher, Workers
 from halobench.recipe import Recipe
 from halobench.results.store import Store
@@ -42,9 +43,13 @@ def missing_tasks(
         store: where recorded runs are.
         limit: at most so many runs.
         force: recorded runs too; they are compared with their records.
+
+    Raises:
+        DataError: a chat template refuses prompts of the data.
     """
     distinct = {recipe.run_id: recipe for recipe in recipes}.values()
     wanted = [recipe for recipe in distinct if force or not is_done(recipe, store)][:limit]
+    check_texts(wanted)
     stages: dict[str, Task] = {}
     runs = []
     for recipe in wanted:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
 from halobench.check import open_source
-from halobench.data.tokenize import Encoder
+from halobench.data.tokenize import TOO_LONG, Encoder
+from halobench.data.tokens import TokenTable, tokenise
 from halobench.errors import DataError
-from halobench.feedback import Feedback, PromptSet, Source
+from halobench.feedback import Feedback, PromptSet, Response, Source
 from halobench.losses.base import Loss
 from halobench.models.load import load_tokenizer
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES
 from halobench.storage import Artifacts, home
 from halobench.worlds.base import World
+
+HOLDS_SPECIAL_TOKEN = "a text holds a special token of the tokenizer"
+TOO_LONG_TEXT = "too long for max_length or max_prompt_length"
+
+
+def _nobody(phase: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +35,11 @@ class Materials:
 
     Attributes:
         recipe: the run.
+        report: told phase, done and total of what takes long.
     """
 
     recipe: Recipe
+    report: Callable[[str, int, int], None] = _nobody
 
     @cached_property
     def artifacts(self) -> Artifacts:
@@ -59,9 +71,47 @@ class Materials:
         return load_tokenizer(self.recipe.model, self.source if isinstance(self.source, World) else None)
 
     @cached_property
-    def feedback(self) -> Feedback:
-        """The base selection."""
+    def selected(self) -> Feedback:
+        """What the source gives, before texts that cannot be tokenised are left out."""
         return _feedback(self.source, self.recipe.data.num_pairs, self.recipe.data_seed)
+
+    @cached_property
+    def feedback(self) -> Feedback:
+        """The base selection: every loss is shown the same, whatever its view.
+
+        Raises:
+            DataError: nothing is left of it.
+        """
+        encoder = self.encoder(self.tokenizer)
+        refused = {
+            key: HOLDS_SPECIAL_TOKEN
+            for key, row in self.selected.responses.items()
+            if any(map(encoder.holds_special_token, (row.completion, *(turn.content for turn in row.prompt))))
+        }
+        if self.recipe.data.overlong == "drop":
+            refused |= {
+                key: TOO_LONG_TEXT for key in self.selected.responses if self.tokens.lost(key, TOO_LONG)
+            }
+        left = self.selected.without(refused)
+        if not left.labels:
+            told = ", ".join(f"{count} {reason}" for reason, count in Counter(refused.values()).items())
+            raise DataError(
+                f"no row is left to train on ({told}); raise data.max_length, or data.overlong: cut"
+            )
+        return left
+
+    @cached_property
+    def tokens(self) -> TokenTable:
+        """The tokens of everything that is selected."""
+        return self.tokenised(self.selected.responses)
+
+    def tokenised(self, responses: Mapping[str, Response]) -> TokenTable:
+        """The tokens of responses, made once whoever asks for them."""
+
+        def report(done: int, total: int) -> None:
+            self.report("tokenise", done, total)
+
+        return tokenise(responses, self.encoder(self.tokenizer), self.artifacts, report)
 
     @cached_property
     def prompts(self) -> PromptSet:
@@ -82,7 +132,34 @@ class Materials:
     def encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         """Return an encoder with the recipe's lengths."""
         data = self.recipe.data
-        return Encoder(tokenizer, max_length=data.max_length, max_prompt_length=data.max_prompt_length)
+        return Encoder(
+            tokenizer,
+            max_length=data.max_length,
+            max_prompt_length=data.max_prompt_length,
+            joins_turns=data.turns == "joined",
+        )
+
+
+def check_texts(recipes: Iterable[Recipe]) -> None:
+    """Try the chat template of each model on a prompt of each sequence of roles in its data.
+
+    Raises:
+        DataError: it refuses one, or the tokenizer has no end marker; all of them at once.
+    """
+    distinct = {(recipe.model, recipe.data): recipe for recipe in recipes}.values()
+    problems: dict[str, None] = {}
+    for recipe in distinct:
+        materials = Materials(recipe)
+        if not materials.source.is_world:  # a world's tokenizer knows its own turns
+            place = f"data.source = {recipe.data.source!r}, data.path = {recipe.data.path!r}"
+            try:
+                encoder = materials.encoder(materials.tokenizer)
+                for prompt in materials.source.shapes():
+                    encoder.prompt(prompt)
+            except DataError as error:
+                problems |= dict.fromkeys(f"{place}: {problem}" for problem in error.problems)
+    if problems:
+        raise DataError(*problems)
 
 
 @lru_cache(maxsize=8)

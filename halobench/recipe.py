@@ -107,9 +107,10 @@ class Recipe(Section):
     @cached_property
     def selection_identity(self) -> dict[str, Any]:
         """What the base selection of the feedback is made of, its seed aside."""
-        data = self.model_dump(mode="json")["data"]
-        kept = {key: data[key] for key in ("num_pairs", "max_length", "max_prompt_length")}
-        return {"source": self.content["source"], **kept}
+        kept = self.data.model_dump(mode="json", include={"num_pairs", "max_length", "max_prompt_length"})
+        # absent where they are not asked for, as in runs from before there was a choice
+        asked = self.data.model_dump(mode="json", include={"overlong", "turns"}, exclude_defaults=True)
+        return {"source": self.content["source"], **kept, **asked}
 
     @cached_property
     def reference_identity(self) -> dict[str, Any]:

@@ -47,10 +47,8 @@ def estimate_tokens(recipe: Recipe) -> float:
     materials = Materials(recipe)
     encoder = materials.encoder(materials.tokenizer)
     responses = list(materials.feedback.responses.values())
-    lengths = []
-    for row in responses[:_ESTIMATED_ROWS]:
-        prompt = encoder.prompt(row.prompt)
-        lengths.append(len(prompt) + len(encoder.completion(row.completion, len(prompt))))
+    rows = encoder.encode([(row.prompt, row.completion) for row in responses[:_ESTIMATED_ROWS]])
+    lengths = [len(row.prompt) + len(row.completion) for row in rows]
     view = alignment_view(materials)
     completions = sum(len(view.units[unit]) for step in alignment_plan(materials, view) for unit in step)
     passes = 2 if materials.loss.uses_z0 else 1
@@ -73,7 +71,7 @@ def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False
         shutil.rmtree(policy_path(recipe.run_id), ignore_errors=True)
     policy = policy_folder(recipe, report)
     reference = reference_folder(recipe, report) if recipe.evaluate == "aligned" else None
-    materials = Materials(recipe)
+    materials = Materials(recipe, report)
     contender = Contender(materials, policy, reference, report)
     summary = json.loads((policy / SUMMARY).read_text()) if recipe.evaluate == "aligned" else {}
     status = summary.get("status", "completed")
@@ -85,7 +83,7 @@ def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False
                 began = time.perf_counter()
                 results[name] = SCORERS[name]().score(contender)
                 seconds[name] = time.perf_counter() - began
-    store.add_prompts(materials.prompts)
+    store.add_prompts(materials.prompts, with_texts=materials.source.is_world)
     if store.has_run(recipe.run_id) and not force:
         for name, result in results.items():
             _write_scores(store.run_path(recipe.run_id), name, materials, result)

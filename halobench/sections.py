@@ -29,8 +29,11 @@ class Data(Section):
         pairing: which of several scored answers are compared, "adjacent", "all", "best_vs_worst" or
             "best_vs_rest"; None for what is usual for the source.
         num_pairs: size of the base selection; None takes all.
-        max_length: tokens of prompt and completion together; a longer completion loses its end.
-        max_prompt_length: tokens of the prompt; a longer one loses its beginning.
+        max_length: tokens of prompt and completion together.
+        max_prompt_length: tokens of the prompt; a longer one loses its oldest turns.
+        overlong: what happens where that is not enough: "cut" takes the beginning of the last turn, or the
+            end of the completion; "drop" leaves the whole pair (or answer) out, for every loss.
+        turns: as "given", or "joined": for chat templates that refuse system turns or two of one role.
         labels: "given", or "shuffled" over the completions (a control: nothing can be learned from them).
         label_noise: share of the pairs (or labels) that losses are shown turned round.
         answers: that losses are shown, "all" or "one_per_prompt", as many of either label as there can be.
@@ -45,6 +48,8 @@ class Data(Section):
     num_pairs: Count | None = None
     max_length: Count = 512
     max_prompt_length: Count = 256
+    overlong: Literal["cut", "drop"] = "cut"
+    turns: Literal["given", "joined"] = "given"
     labels: Literal["given", "shuffled"] = "given"
     label_noise: Fraction = 0.0
     answers: Literal["all", "one_per_prompt"] = "all"

@@ -88,11 +88,17 @@ class Rows:
         return replace(self, **moved)
 
 
+def token_bytes(tokens: Tokens) -> bytes:
+    """Four bytes a token, in the order of the tokens: a key that takes an eighth of their memory."""
+    return np.array(tokens, ">u4").tobytes()
+
+
 def batch_by_length(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
     """Yield indices of rows of similar length, the shortest first, as many as fit with their padding."""
     part: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda index: rows[index].length):
-        if part and rows[index].length * (len(part) + 1) > max_tokens:
+    lengths = [row.length for row in rows]
+    for index in sorted(range(len(rows)), key=lambda index: lengths[index]):
+        if part and lengths[index] * (len(part) + 1) > max_tokens:
             yield part
             part = []
         part.append(index)
@@ -104,9 +110,10 @@ def batch_by_prompt(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]
     """Yield indices of rows, those of one prompt together, as many as fit when they are packed."""
     part: list[int] = []
     num_tokens = 0
-    for index in sorted(range(len(rows)), key=lambda index: (len(rows[index].prompt), rows[index].prompt)):
+    prompts = [token_bytes(row.prompt) for row in rows]
+    for index in sorted(range(len(rows)), key=lambda index: (len(prompts[index]), prompts[index])):
         row = rows[index]
-        is_new = not part or row.prompt != rows[part[-1]].prompt
+        is_new = not part or prompts[index] != prompts[part[-1]]
         added = len(row.completion) + (len(row.prompt) if is_new else 0)
         if part and num_tokens + added > max_tokens:
             yield part

@@ -173,7 +173,7 @@ def batches(model: PreTrainedModel, rows: Sequence[Row]) -> Iterator[tuple[list[
     """
     divide = batch_by_prompt if can_pack(model) else batch_by_length
     for part in divide(rows, _BATCH_TOKENS):
-        yield part, collate(model, [rows[index] for index in part])
+        yield part, collate(model, [rows[index]._replace(reference=None) for index in part])
 
 
 @dataclass(frozen=True, kw_only=True)

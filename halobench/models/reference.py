@@ -2,58 +2,98 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
 
-from halobench.data.rows import Row
+from halobench.data.rows import Row, token_bytes
 from halobench.models.load import best_device, load_model, weights_digest
 from halobench.models.logprobs import ScoredModel, batches
-from halobench.storage import Artifacts, digest, file_digest
+from halobench.storage import Artifacts, file_digest
 
+Report = Callable[[int, int], None]
 _VALUES, _DIGEST = "logps.npy", "sha256"
 
 
-def with_reference(
-    rows: Sequence[Row],
-    folder: Path,
-    artifacts: Artifacts,
-    *,
-    precision: str,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Row]:
-    """Return the rows with the log-probabilities that the model in `folder` gives to their completions.
+def _nobody(done: int, total: int) -> None:
+    """Tell nobody."""
 
-    They are kept per token in float32, under the digest of the weights and of every token id, and made again
-    where the file is no longer what was written.
+
+def with_reference(
+    rows: Sequence[Row], folder: Path, artifacts: Artifacts, *, precision: str, report: Report = _nobody
+) -> list[Row]:
+    """Return the rows with the log-probabilities that `reference_logps` gives to their completions."""
+    values, starts = reference_logps(rows, folder, artifacts, precision=precision, report=report)
+    return [
+        row._replace(reference=values[start : start + len(row.completion)])
+        for row, start in zip(rows, starts, strict=True)
+    ]
+
+
+def reference_logps(
+    rows: Sequence[Row], folder: Path, artifacts: Artifacts, *, precision: str, report: Report = _nobody
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities that the model in `folder` gives to completions, and where each one's begin.
+
+    They are asked for in the order of their tokens and each once, so that losses that see the same
+    completions in another order, or under other labels, share one artifact. They are kept per token in
+    float32, under the digest of the weights and of every token id, memory-mapped, and made again where the
+    file is no longer what was written.
 
     Args:
-        rows: prompts and completions.
+        rows: prompts and completions, which may be put together when they are asked for.
         folder: the reference, a Hugging Face folder.
         artifacts: where they are kept.
         precision: in which the model computes.
         report: told how many rows are done, of how many.
+
+    Returns:
+        (S,) log-probabilities in nats of the tokens of all distinct completions, (N,) where each row's begin.
     """
-    sequences = [[list(row.prompt), list(row.completion)] for row in rows]
-    key = {"weights": weights_digest(folder), "precision": precision, "sequences": digest(sequences)}
+    keys = [(token_bytes(row.prompt), token_bytes(row.completion)) for row in rows]
+    numbers = {key: number for number, key in enumerate(keys)}
+    distinct = sorted(numbers)
+    lengths = [len(completion) // 4 for _, completion in distinct]
+    starts = dict(zip(distinct, np.cumsum([0, *lengths]).tolist(), strict=False))
+    name = hashlib.sha256(f"{weights_digest(folder)}-{precision}".encode())
+    for prompt, completion in distinct:
+        for part in (prompt, completion):
+            name.update(len(part).to_bytes(8, "big") + part)
 
     def build(target: Path) -> None:
         model = ScoredModel(load_model(folder, precision).to(best_device()))
         mixed = torch.autocast(best_device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
         with mixed:  # as in training, or step 0 would not start at zero
-            scores = score_rows(model, rows, report=report)
+            scores = score_rows(model, _Chosen(rows, [numbers[key] for key in distinct]), report=report)
         np.save(target / _VALUES, np.concatenate(scores))
         (target / _DIGEST).write_text(file_digest(target / _VALUES))
 
-    folder_of_values = artifacts.get("reference", digest(key)[:16], build, is_sound=_is_sound)
-    values = np.load(folder_of_values / _VALUES, mmap_mode="r")
-    ends = np.cumsum([len(row.completion) for row in rows])
-    return [
-        row._replace(reference=values[end - len(row.completion) : end])
-        for row, end in zip(rows, ends, strict=True)
-    ]
+    kept = artifacts.get("reference", name.hexdigest()[:16], build, is_sound=_is_sound)
+    values = np.load(kept / _VALUES, mmap_mode="r")
+    return values, np.array([starts[key] for key in keys])
+
+
+class _Chosen(Sequence[Row]):
+    """Rows of a sequence, put together when they are asked for."""
+
+    def __init__(self, rows: Sequence[Row], numbers: Sequence[int]) -> None:
+        self._rows, self._numbers = rows, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self._rows[number] for number in self._numbers[index]]
+        return self._rows[self._numbers[index]]
 
 
 def _is_sound(folder: Path) -> bool:
@@ -67,7 +107,7 @@ def score_rows(
     model: ScoredModel,
     rows: Sequence[Row],
     *,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = _nobody,
 ) -> list[np.ndarray]:
     """Return, for each row, the log-probabilities in nats of its completion's tokens, float32.
 
@@ -78,7 +118,7 @@ def score_rows(
     """
     scores: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
     done = 0
-    for part, batch in batches(model.model, [row._replace(reference=None) for row in rows]):
+    for part, batch in batches(model.model, rows):
         logps = model(batch).logps.float()
         for index, values in zip(part, logps.cpu().numpy(), strict=True):
             scores[index] = values[: len(rows[index].completion)].copy()

@@ -194,22 +194,26 @@ class Store:
                 raise _unreadable(file, error) from None
         return notes
 
-    def add_prompts(self, prompts: PromptSet) -> None:
-        """Keep the prompts of an evaluation, once."""
+    def add_prompts(self, prompts: PromptSet, *, with_texts: bool) -> None:
+        """Keep the prompts of an evaluation, once.
+
+        Args:
+            prompts: with their ids and groups, which are always kept.
+            with_texts: whether the texts are too; those of other people's data are not ours to pass on.
+        """
         file = self.root / "promptsets" / f"{prompts.sha256[:12]}.parquet"
         if file.is_file():
             return
-        frame = pd.DataFrame(
-            {
-                "prompt_id": [row.prompt_id for row in prompts.rows],
-                "group_id": [row.group_id for row in prompts.rows],
-                "prompt": [[turn._asdict() for turn in row.prompt] for row in prompts.rows],
-                "chosen": [list(row.chosen) for row in prompts.rows],
-                "rejected": [list(row.rejected) for row in prompts.rows],
-            }
-        )
+        columns: dict[str, list[Any]] = {
+            "prompt_id": [row.prompt_id for row in prompts.rows],
+            "group_id": [row.group_id for row in prompts.rows],
+        }
+        if with_texts:
+            columns["prompt"] = [[turn._asdict() for turn in row.prompt] for row in prompts.rows]
+            columns["chosen"] = [list(row.chosen) for row in prompts.rows]
+            columns["rejected"] = [list(row.rejected) for row in prompts.rows]
         with atomic_file(file) as temporary:
-            frame.to_parquet(temporary, compression="zstd", index=False)
+            pd.DataFrame(columns).to_parquet(temporary, compression="zstd", index=False)
 
     def data_version(self) -> str:
         """Digest of everything that a board is made from; timings are not."""

@@ -152,7 +152,7 @@ class Contender:
     @property
     def banned(self) -> list[int]:
         """Tokens that no answer may hold: every special one but the end marker."""
-        return [i for i in self.tokenizer.all_special_ids if i != self.tokenizer.eos_token_id]
+        return [i for i in self.tokenizer.all_special_ids if i != self.encoder.end]
 
     def decoding(self, temperature: float, seed: int) -> Decoding:
         """How texts of the policy and the reference are drawn."""
@@ -160,7 +160,7 @@ class Contender:
             temperature=temperature,
             seed=seed,
             max_new_tokens=self.recipe.scoring.max_new_tokens,
-            eos=self.tokenizer.eos_token_id,
+            eos=self.encoder.end,
             pad=self.tokenizer.pad_token_id,
             banned=self.banned,
         )

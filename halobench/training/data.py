@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from halobench.data.batches import Step, endless_order, make_step, plan_steps
 from halobench.data.rows import Row
-from halobench.data.tokenize import Encoder
-from halobench.data.views import Example, View, derange, make_view
+from halobench.data.tokenize import Tokens
+from halobench.data.tokens import TokenRows
+from halobench.data.views import View, derange, make_view
 from halobench.feedback import Response
-from halobench.losses.base import Loss
 from halobench.materials import Materials
-from halobench.models.reference import with_reference
-
-Units = Mapping[int, tuple[Row, ...]]
+from halobench.models.reference import reference_logps
 
 
 @dataclass(frozen=True)
 class StageData:
-    """Rows by unit, and which units make up each step.
+    """Rows, the units they make up, and which units make up each step.
 
     Attributes:
+        rows: the completions, which may be put together when they are asked for.
         units: number of each unit to its rows.
-        mismatched: for each unit and row the same prompt with the completion of another; None without z0.
+        mismatched: for each row the same prompt with the completion of another; None without z0.
         plan: the units of each step.
         max_tokens: tokens of a microbatch, padding included.
         packed: whether microbatches are packed, or padded.
         each_reads_its_prompts: see `make_step`.
     """
 
-    units: Units
-    mismatched: Units | None
+    rows: Sequence[Row]
+    units: Mapping[int, range]
+    mismatched: Sequence[Row] | None
     plan: list[tuple[int, ...]]
     max_tokens: int
     packed: bool = True
     each_reads_its_prompts: bool = False
 
+    @property
+    def labels(self) -> Counter[bool]:
+        """How many rows have each label."""
+        return Counter(row.desirable for row in self.rows)
+
     def step(self, index: int, *, rank: int, num_ranks: int) -> Step:
         """Make one rank's share of a step."""
-        chosen = self.plan[index]
+        units = [self.units[unit] for unit in self.plan[index]]
+        others = self.mismatched
         return make_step(
-            [self.units[unit] for unit in chosen],
-            None if self.mismatched is None else [self.mismatched[unit] for unit in chosen],
+            [[self.rows[row] for row in unit] for unit in units],
+            None if others is None else [[others[row] for row in unit] for unit in units],
             max_tokens=self.max_tokens,
             packed=self.packed,
             each_reads_its_prompts=self.each_reads_its_prompts,
@@ -53,21 +62,22 @@ class StageData:
         )
 
 
-def base_data(materials: Materials, encoder: Encoder) -> StageData:
+def base_data(materials: Materials) -> StageData:
     """Documents of the world, every token scored."""
     recipe = materials.recipe
     stage = recipe.base
     if stage is None:
         raise ValueError("the recipe has no base stage")
     documents = materials.world.documents(stage.num_documents, seed=recipe.base_seed)
-    encoder.read(documents=(document.text for document in documents))
-    units = {i: (Row(*encoder.document(document.text), True),) for i, document in enumerate(documents)}
-    order = endless_order(len(units), recipe.base_seed)
+    encoder = materials.encoder(materials.tokenizer)
+    rows = [Row(*tokens, True) for tokens in encoder.documents([document.text for document in documents])]
+    order = endless_order(len(rows), recipe.base_seed)
     plan = [tuple(itertools.islice(order, stage.batch_documents)) for _ in range(stage.steps)]
-    return StageData(units, None, plan, recipe.execution.microbatch_tokens)
+    units = {index: range(index, index + 1) for index in range(len(rows))}
+    return StageData(rows, units, None, plan, recipe.execution.microbatch_tokens)
 
 
-def sft_data(materials: Materials, encoder: Encoder) -> StageData:
+def sft_data(materials: Materials) -> StageData:
     """The chosen completions of the base selection, each once an epoch."""
     recipe = materials.recipe
     stage = recipe.sft
@@ -77,7 +87,8 @@ def sft_data(materials: Materials, encoder: Encoder) -> StageData:
     plan = plan_steps(
         view, match="pairs", epochs=stage.epochs, batch_pairs=stage.batch_pairs, seed=recipe.data_seed
     )
-    return StageData(_encode(view, encoder, None), None, plan, recipe.execution.microbatch_tokens)
+    rows = _rows(view, materials, {})
+    return StageData(rows, _units(view), None, plan, recipe.execution.microbatch_tokens)
 
 
 def alignment_view(materials: Materials) -> View:
@@ -112,63 +123,60 @@ def alignment_plan(materials: Materials, view: View) -> list[tuple[int, ...]]:
     )
 
 
-def alignment_data(
-    materials: Materials, encoder: Encoder, reference: Path, report: Callable[[int, int], None]
-) -> StageData:
-    """The loss's view with the reference's log-probabilities and, for z0, mismatched completions."""
+def alignment_data(materials: Materials, controls: Mapping[bool, int], reference: Path) -> StageData:
+    """The loss's view with the reference's log-probabilities and, for z0, mismatched completions.
+
+    Args:
+        materials: of the run.
+        controls: token that stands between prompt and completion of desirable rows and of others, if any.
+        reference: the model that the loss compares with, a Hugging Face folder.
+    """
     recipe = materials.recipe
     view = alignment_view(materials)
-    units = _encode(view, encoder, materials.loss)
+    rows = _rows(view, materials, {label: (token,) for label, token in controls.items()})
     mismatched = None
     if materials.loss.uses_z0:
-        rows = [row for unit in units.values() for row in unit]
-        partners = derange([example.response.prompt_id for example in view.examples], recipe.data_seed)
-        swapped = [
-            row._replace(completion=rows[other].completion) for row, other in zip(rows, partners, strict=True)
-        ]
-        mismatched = _regroup(swapped, units)
+        prompt_ids = [example.response.prompt_id for example in view.examples]
+        mismatched = rows.mismatched(derange(prompt_ids, recipe.data_seed))
     if materials.loss.needs_reference:
-        units = _score(units, materials, reference, report)
-        mismatched = None if mismatched is None else _score(mismatched, materials, reference, report)
+        rows = _with_reference(rows, materials, reference)
+        mismatched = None if mismatched is None else _with_reference(mismatched, materials, reference)
     plan = alignment_plan(materials, view)
-    return StageData(units, mismatched, plan, recipe.execution.microbatch_tokens)
+    return StageData(rows, _units(view), mismatched, plan, recipe.execution.microbatch_tokens)
 
 
-def _encode(view: View, encoder: Encoder, loss: Loss | None) -> Units:
-    responses = [example.response for example in view.examples]
-    encoder.read(prompts=(row.prompt for row in responses), completions=(row.completion for row in responses))
-    return {
-        number: tuple(_row(example, encoder, loss) for example in unit) for number, unit in view.units.items()
-    }
-
-
-def _row(example: Example, encoder: Encoder, loss: Loss | None) -> Row:
-    prompt = encoder.prompt(example.response.prompt)
-    control: tuple[int, ...] = ()
-    if loss is not None and loss.control_tokens:
-        good, bad = loss.control_tokens
-        control = (encoder.control(good if example.desirable else bad),)
-    completion = encoder.completion(example.response.completion, len(prompt) + len(control))
-    if loss is not None and loss.scores_control_token:
-        return Row(prompt, control + completion, example.desirable)
-    return Row(prompt + control, completion, example.desirable)
-
-
-def _score(units: Units, materials: Materials, reference: Path, report: Callable[[int, int], None]) -> Units:
-    """Attach the reference's log-probabilities.
-
-    They are asked for in the order of their tokens and each once, so that losses that see the same
-    completions in another order, or under other labels, share one artifact.
-    """
-    rows = [row for unit in units.values() for row in unit]
-    distinct = sorted({row._replace(desirable=True) for row in rows})
-    scored = with_reference(
-        distinct, reference, materials.artifacts, precision=materials.recipe.precision, report=report
+def _rows(view: View, materials: Materials, controls: Mapping[bool, Tokens]) -> TokenRows:
+    examples = list(view.examples)
+    table = materials.tokens
+    if any(example.response.response_id not in table.rows for example in examples):  # better demonstrations
+        table = materials.tokenised({e.response.response_id: e.response for e in examples})
+    numbers = np.array([table.rows[example.response.response_id] for example in examples], dtype=np.int64)
+    return TokenRows(
+        table,
+        prompts=numbers,
+        completions=numbers,
+        desirable=np.array([example.desirable for example in examples], dtype=bool),
+        controls=controls,
+        scores_control=bool(controls) and materials.loss.scores_control_token,
     )
-    known = {(row.prompt, row.completion): row.reference for row in scored}
-    return _regroup([row._replace(reference=known[row.prompt, row.completion]) for row in rows], units)
 
 
-def _regroup(rows: Sequence[Row], like: Units) -> Units:
-    remaining = iter(rows)
-    return {number: tuple(itertools.islice(remaining, len(unit))) for number, unit in like.items()}
+def _units(view: View) -> Mapping[int, range]:
+    """Where the rows of each unit are among all."""
+    units: dict[int, range] = {}
+    end = 0
+    for number, unit in view.units.items():
+        units[number] = range(end, end + len(unit))
+        end += len(unit)
+    return units
+
+
+def _with_reference(rows: TokenRows, materials: Materials, reference: Path) -> TokenRows:
+    found = reference_logps(
+        rows,
+        reference,
+        materials.artifacts,
+        precision=materials.recipe.precision,
+        report=lambda done, total: materials.report("reference", done, total),
+    )
+    return replace(rows, reference=found)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel
 
-from halobench.data.tokenize import Encoder
+from halobench.data.tokens import TokenRows
 from halobench.errors import DivergedError
 from halobench.losses.base import Loss
 from halobench.losses.sft import SFT
@@ -54,18 +54,21 @@ def train_stage(
     """
     recipe = materials.recipe
     began = time.perf_counter(), time.process_time()
-    tokenizer = materials.tokenizer
+    materials = replace(materials, report=report)
+    tokenizer = deepcopy(materials.tokenizer)  # no text means a control token, whatever the loss
     loss = materials.loss if stage == "align" else SFT()
     model = _start(recipe, stage, start, materials)
     add_control_tokens(model, tokenizer, loss.control_tokens)
-    encoder = materials.encoder(tokenizer)
+    controls = dict(
+        zip((True, False), tokenizer.convert_tokens_to_ids(list(loss.control_tokens)), strict=False)
+    )
     packed = recipe.execution.hot_path == "fused" and can_pack(model)
     data = replace(
-        _data(materials, encoder, stage, start, report),
+        _data(materials, controls, stage, start),
         packed=packed,
         each_reads_its_prompts=recipe.z0 == "microbatch",
     )
-    labels = Counter(row.desirable for unit in data.units.values() for row in unit)
+    labels = data.labels
     loss = loss.fitted(labels[True], labels[False])
     module = _module(recipe, loss, stage, model, num_steps=len(data.plan))
     checkpoints = home() / "checkpoints" / name
@@ -94,7 +97,8 @@ def train_stage(
     if trainer.is_global_zero:
         if weights is not None:
             save_model(output, model, tokenizer, state_dict=weights)
-        facts: dict[str, Any] = {"status": status, "reason": reason, "truncated": dict(encoder.truncated)}
+        facts: dict[str, Any] = {"status": status, "reason": reason}
+        facts["truncated"] = data.rows.lost if isinstance(data.rows, TokenRows) else {}
         facts["seconds"] = {
             "wall": time.perf_counter() - began[0],
             "cpu": (time.process_time() - began[1]) * trainer.world_size,
@@ -112,16 +116,14 @@ def _start(recipe: Recipe, stage: Stage, start: Path | None, materials: Material
     return model.to(DTYPES[recipe.precision])
 
 
-def _data(
-    materials: Materials, encoder: Encoder, stage: Stage, start: Path | None, report: Report
-) -> StageData:
+def _data(materials: Materials, controls: Mapping[bool, int], stage: Stage, start: Path | None) -> StageData:
     if stage == "base":
-        return base_data(materials, encoder)
+        return base_data(materials)
     if stage == "sft":
-        return sft_data(materials, encoder)
+        return sft_data(materials)
     if start is None:
         raise ValueError("alignment starts from a reference")
-    return alignment_data(materials, encoder, start, lambda done, total: report("reference", done, total))
+    return alignment_data(materials, controls, start)
 
 
 def _module(
@@ -199,8 +201,10 @@ def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts
     curves = pd.DataFrame(module.curves, columns=["step", "tokens", "metric", "value"])
     curves.to_parquet(output / CURVES, compression="zstd", index=False)
     planned = [unit for step in data.plan for unit in step]
-    num_trained = sum(row.length for unit in planned for row in data.units[unit])
-    num_extra = sum(row.length for unit in planned for row in (data.mismatched or {}).get(unit, ()))
+    num_trained, num_extra = (
+        0 if rows is None else sum(rows[row].length for unit in planned for row in data.units[unit])
+        for rows in (data.rows, data.mismatched)
+    )
     num_parameters = sum(parameter.numel() for parameter in module.parameters())
     spent = {
         "steps": len(data.plan),

@@ -4,12 +4,13 @@ import json
 import string
 
 import pytest
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.normalizers import Prepend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from halobench.data.tokenize import Encoder
+from halobench.data.tokenize import Encoder, Fate, join_turns
+from halobench.errors import DataError
 from halobench.feedback import Message
 
 ASK = (Message("user", "why"),)
@@ -20,23 +21,39 @@ MARKED = (
 )
 
 
-def letters(begin="<s>", template=None):
-    """A tokenizer of characters: what it is shown can be read off the tokens."""
-    known = [begin or "<s>", "</s>", "<good>", *string.ascii_letters, *"\n :[]>.!"]
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(known)}, unk_token="!"))
-    tokenizer.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")
+CHATML = (
+    "{% for m in messages %}<good>{{ m['content'] }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<good>{% endif %}"
+)
+BRACKETED = CHATML.replace("<end>", "]<end>")
+
+
+def letters(begin="<s>", template=None, marks_begin=False, merges=()):
+    """A tokenizer of characters, and perhaps some pairs: what it is shown can be read off the tokens."""
+    known = [
+        begin or "<s>",
+        "</s>",
+        "<good>",
+        "<end>",
+        *string.ascii_letters,
+        *"\n :[]>.!",
+        *map("".join, merges),
+    ]
+    tokenizer = Tokenizer(BPE({word: i for i, word in enumerate(known)}, list(merges), unk_token="!"))
+    if marks_begin:
+        tokenizer.normalizer = Prepend(".")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=begin,
         eos_token="</s>",
         pad_token="</s>",
-        additional_special_tokens=["<good>"],
+        additional_special_tokens=["<good>", "<end>"],
         chat_template=template,
     )
 
 
-def encoder(tokenizer, max_length=200, max_prompt_length=100):
-    return Encoder(tokenizer, max_length=max_length, max_prompt_length=max_prompt_length)
+def encoder(tokenizer, max_length=200, max_prompt_length=100, **options):
+    return Encoder(tokenizer, max_length=max_length, max_prompt_length=max_prompt_length, **options)
 
 
 def shown(encoder, ids):
@@ -58,15 +75,69 @@ def test_prompt_begins_once_and_ends_where_the_completion_begins(begin, template
     assert shown(encode, encode.prompt(TALK)) == text
 
 
-@pytest.mark.parametrize(("template", "text"), [(MARKED, "so.</s>"), (None, " so.</s>")])
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (
+            MARKED,
+            "so.</s>",
+        ),  # the template ends an answer with no marker, so the tokenizer's own stands there
+        (None, " so.</s>"),
+        (CHATML, "so.<end>"),  # its own marker, and not what it puts behind that
+        (BRACKETED, "so.]<end>"),  # what it puts before the marker is part of the answer
+    ],
+)
 def test_completion_ends_once(template, text):
     encode = encoder(letters(template=template))
-    assert shown(encode, encode.completion("so.", 10)) == text
+    [row] = encode.encode([(ASK, "so.")])
+    assert shown(encode, row.completion) == text
+    assert row.completion[-1] == encode.end
+    assert row.prompt == encode.prompt(ASK)
+    assert row.fate == Fate(0)
 
 
-def test_completion_that_brings_its_end_marker_ends_once():
-    encode = encoder(letters(template=MARKED))
-    assert shown(encode, encode.completion("so.</s>", 10)) == "so.</s>"
+@pytest.mark.parametrize(("template", "mark"), [(None, "</s>"), (CHATML, "<end>")])
+@pytest.mark.parametrize("times", [1, 2])
+def test_completion_that_brings_its_end_marker_ends_once(template, mark, times):
+    encode = encoder(letters(template=template))
+    [row] = encode.encode([(ASK, "so." + f" {mark}" * times)])
+    assert shown(encode, row.completion).strip() == f"so.{mark}"
+
+
+def test_many_texts_are_encoded_as_they_are_one_by_one():
+    encode = encoder(letters(template=CHATML), max_length=24, max_prompt_length=16)
+    texts = [(ASK, "so"), (TALK, "no"), (ASK, "so so so so so"), (TALK, "so"), (ASK, "so")]
+    assert encode.encode(texts) == [row for text in texts for row in encode.encode([text])]
+
+
+def test_prompt_and_completion_are_tokenised_together_where_both_begin_like_the_prompt():
+    """A tokenizer that puts a space in front of every text would put one in front of an answer alone."""
+    tokenizer = letters(template="{% for m in messages %}{{ m['content'] }}{% endfor %}", marks_begin=True)
+    encode = encoder(tokenizer)
+    [row] = encode.encode([(ASK, "so")])
+    assert shown(encode, row.prompt) == "<s>.why"
+    assert shown(encode, row.completion) == "so</s>"
+    assert row.fate == Fate(0)
+
+
+def test_completion_is_tokenised_apart_where_it_would_merge_with_the_prompt():
+    merging = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    encode = encoder(letters(template=merging, merges=[("y", "s")]))
+    [merged, other] = encode.encode([(ASK, "so"), (ASK, "no")])
+    assert shown(encode, merged.prompt) == "<s>why"
+    assert shown(encode, merged.completion) == "so</s>"
+    assert (merged.fate, other.fate) == (Fate.APART, Fate(0))
+
+
+def test_template_that_asks_in_other_words_than_it_shows_an_answer():
+    thinking = (
+        "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
+        "{% if add_generation_prompt %}>think{% endif %}"
+    )
+    encode = encoder(letters(template=thinking))
+    [row] = encode.encode([(ASK, "so")])
+    assert shown(encode, row.prompt) == "<s>[why]>think"
+    assert shown(encode, row.completion) == "so</s>"
 
 
 def test_control_token_ends_the_prompt():
@@ -76,41 +147,122 @@ def test_control_token_ends_the_prompt():
     assert shown(encode, encode.prompt(ASK)) == "<s>[why]>"  # asked again, without
 
 
-@pytest.mark.parametrize(("begin", "kept"), [("<s>", "<s>[how]>"), (None, "][how]>")])
-def test_long_prompt_loses_its_beginning_but_not_its_marker(begin, kept):
-    template = MARKED if begin else MARKED.removeprefix("{{ bos_token }}")
-    encode = encoder(letters(begin, template), max_prompt_length=7)
-    assert shown(encode, encode.prompt(TALK)) == kept
-    assert encode.truncated == {"prompt": 1}
+@pytest.mark.parametrize(
+    ("longest", "kept", "fate"),
+    [
+        (22, "<s>[be][why][so][how]>", Fate(0)),
+        (20, "<s>[be][why][so][how]>", Fate(0)),
+        (19, "<s>[be][how]>", Fate.TURNS_DROPPED),  # the question goes with its answer
+        (11, "<s>[be][how]>", Fate.TURNS_DROPPED),
+        (10, "<s>[how]>", Fate.TURNS_DROPPED),
+        (7, "<s>[how]>", Fate.TURNS_DROPPED),
+        (6, "<s>how]>", Fate.TURNS_DROPPED | Fate.PROMPT_CUT),
+        (3, "<s>]>", Fate.TURNS_DROPPED | Fate.PROMPT_CUT),
+    ],
+)
+def test_long_prompt_loses_its_oldest_turns_then_the_system_turn_then_its_beginning(longest, kept, fate):
+    encode = encoder(letters(template=MARKED), max_prompt_length=longest)
+    prompt = (Message("system", "be"), *TALK)
+    assert shown(encode, encode.prompt(prompt)) == kept
+    [row] = encode.encode([(prompt, "so")])
+    assert shown(encode, row.prompt) == kept
+    assert shown(encode, row.completion) == "so</s>"
+    assert row.fate == fate
+
+
+def test_long_prompt_without_a_begin_marker_loses_its_beginning():
+    encode = encoder(letters(None, MARKED.removeprefix("{{ bos_token }}")), max_prompt_length=4)
+    assert shown(encode, encode.prompt(TALK)) == "ow]>"
 
 
 def test_prompt_that_just_fits_is_whole():
     encode = encoder(letters(template=MARKED), max_prompt_length=7)  # <s> [ w h y ] >
     assert shown(encode, encode.prompt(ASK)) == "<s>[why]>"
-    assert encode.truncated == {}
 
 
 @pytest.mark.parametrize(
-    ("text", "kept", "is_cut"),
-    [("soso", "soso</s>", False), ("sososo", "sosos", True), ("sosos", "sosos", True)],
+    ("text", "kept", "fate"),
+    [
+        ("soso", "soso</s>", Fate(0)),
+        ("sososo", "sosos", Fate.COMPLETION_CUT),
+        ("sosos", "sosos", Fate.COMPLETION_CUT),
+    ],
 )
-def test_long_completion_loses_its_end_and_the_end_marker(text, kept, is_cut):
-    encode = encoder(letters(template=MARKED), max_length=15)  # 10 of them are the prompt's
-    assert shown(encode, encode.completion(text, 10)) == kept
-    assert encode.truncated == ({"completion": 1} if is_cut else {})
+def test_long_completion_loses_its_end_and_the_end_marker(text, kept, fate):
+    bare = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    encode = encoder(letters(template=bare), max_length=9)  # <s> w h y, and five of the completion
+    [row] = encode.encode([(ASK, text)])
+    assert shown(encode, row.completion) == kept
+    assert row.fate == fate
 
 
-def test_every_cut_completion_is_counted():
-    encode = encoder(letters(template=MARKED), max_length=15)
-    for _ in range(3):
-        encode.completion("sososo", 10)
-    assert encode.truncated == {"completion": 3}
+REFUSING = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('must alternate') }}{% endif %}"
+    "[{{ m['content'] }}]{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("roles", "reason"), [(["system", "user"], "no system"), (["user", "user"], "must alternate")]
+)
+def test_template_that_refuses_turns_says_which_and_what_to_do(roles, reason):
+    prompt = tuple(Message(role, "so") for role in roles)
+    message = rf"the chat template refuses the turns {', '.join(roles)} \({reason}\); set data.turns: joined"
+    with pytest.raises(DataError, match=message):
+        encoder(letters(template=REFUSING)).prompt(prompt)
+    with pytest.raises(DataError, match=message):
+        encoder(letters(template=REFUSING)).encode([(ASK, "so"), (prompt, "so")])
+
+
+def test_joined_turns_satisfy_a_template_that_refuses_them():
+    encode = encoder(letters(template=REFUSING), joins_turns=True)
+    turns = [("system", "be"), ("user", "why"), ("user", "how"), ("assistant", "so"), ("user", "ah")]
+    prompt = tuple(Message(*turn) for turn in turns)
+    assert shown(encode, encode.prompt(prompt)) == "<s>[be\n\nwhy\n\nhow][so][ah]"
+    with pytest.raises(DataError, match=r"refuses the turns assistant, user .*leave such rows out"):
+        encode.prompt((Message("assistant", "so"), Message("user", "why")))
+
+
+def test_joined_turns_stay_where_there_is_nothing_to_join():
+    assert join_turns(TALK) == TALK
+    assert join_turns((Message("system", "be"),)) == (Message("user", "be"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [("so", False), ("s</s>o", True), ("so </s>", False), ("so</s></s> ", False), ("<good> so", True)],
+)
+def test_special_token_in_a_text_is_noticed_but_for_an_end_marker_at_its_end(text, holds):
+    assert encoder(letters()).holds_special_token(text) is holds
+
+
+def test_tokenizer_without_an_end_marker_is_refused():
+    tokenizer = letters()
+    tokenizer.eos_token = None
+    with pytest.raises(DataError, match=r"names no token that ends a completion; set model\.tokenizer\.eos"):
+        encoder(tokenizer)
+
+
+def test_identity_follows_all_that_the_tokens_depend_on():
+    plain = encoder(letters())
+    assert encoder(letters()).identity == plain.identity
+    others = [
+        encoder(letters(template=MARKED)),
+        encoder(letters(begin=None)),
+        encoder(letters(merges=[("s", "o")])),
+        encoder(letters(), max_length=201),
+        encoder(letters(), max_prompt_length=101),
+        encoder(letters(), joins_turns=True),
+    ]
+    assert len({each.identity for each in [plain, *others]}) == 7
 
 
 def test_document_begins_and_ends_with_its_markers_whatever_its_length():
     encode = encoder(letters(), max_length=8)
-    for text, kept in (("so", "so"), ("sososo", "sososo"), ("sosososo", "sososo")):
-        begin, rest = encode.document(text)
+    texts = {"so": "so", "sososo": "sososo", "sosososo": "sososo"}
+    for kept, (begin, rest) in zip(texts.values(), encode.documents(list(texts)), strict=True):
         assert shown(encode, begin) == "<s>"
         assert shown(encode, rest) == f"{kept}</s>"
 
@@ -127,12 +279,9 @@ def test_real_tokenizers_without_a_chat_template_write_transcripts(shared_data):
     ):
         assert tokenizer.chat_template is None
         encode = encoder(tokenizer)
-        prompt = encode.prompt(TALK)
+        [row] = encode.encode([(TALK, "because")])
         transcript = "\n\nHuman: why\n\nAssistant: so\n\nHuman: how\n\nAssistant: because"
-        assert (
-            tokenizer.decode([*prompt, *encode.completion("because", len(prompt))])
-            == begin + transcript + end
-        )
+        assert tokenizer.decode([*row.prompt, *row.completion]) == begin + transcript + end
 
 
 def test_real_chat_template_writes_one_begin_marker(shared_data):
@@ -142,3 +291,28 @@ def test_real_chat_template_writes_one_begin_marker(shared_data):
     ids = encoder(tiny).prompt(ASK)
     assert tiny.decode(ids) == "<|begin_of_sentence|>[INST] why [/INST]"
     assert ids.count(tiny.bos_token_id) == 1
+
+
+@pytest.mark.parametrize("template", [None, "mistral-base"])
+def test_real_texts_come_back_from_their_tokens_with_one_end_marker(template, shared_data):
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(shared_data / "tokenizers" / "gpt2" / "tokenizer.json"), eos_token="<|endoftext|>"
+    )
+    if template is not None:
+        tokenizer.chat_template = json.loads(
+            (shared_data / "tokenizers" / "chat_templates.json").read_text()
+        )[template]
+    encode = encoder(tokenizer, max_length=4096, max_prompt_length=2048)
+    lines = (shared_data / "ultrafeedback" / "test.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["chosen"].strip()]
+    found = encode.encode([((Message("user", row["prompt"]),), row["chosen"]) for row in rows])
+    assert len(found) > 70
+    for row, tokens in zip(rows, found, strict=True):
+        assert tokens.fate == Fate(0)
+        assert tokens.completion[-1] == encode.end
+        assert encode.end not in tokens.completion[:-1]
+        text = tokenizer.decode([*tokens.prompt, *tokens.completion[:-1]])
+        if template is None:
+            assert text == f"\n\nHuman: {row['prompt']}\n\nAssistant: {row['chosen']}"
+        else:
+            assert text.endswith(f"<|user|>\n{row['prompt']}<|endoftext|>\n<|assistant|>\n{row['chosen']}")

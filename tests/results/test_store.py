@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 
 from halobench.errors import ResultsError
@@ -133,13 +134,21 @@ def test_a_suite_in_a_folder_of_suites_is_found_again(store):
     assert [note.suite for note in store.suites()] == ["ablations/beta"]
 
 
+PROMPTS = PromptSet((EvaluationPrompt("p0", "g0", (Message("user", "hi"),), ("good",), ("bad",)),))
+
+
 def test_prompts_are_kept_once_under_their_digest(store):
-    prompts = PromptSet((EvaluationPrompt("p0", "g0", (Message("user", "hi"),), ("good",), ("bad",)),))
-    store.add_prompts(prompts)
+    store.add_prompts(PROMPTS, with_texts=True)
     before = files_of(store.root)
-    assert list(before) == [f"promptsets/{prompts.sha256[:12]}.parquet"]
-    store.add_prompts(prompts)
+    assert list(before) == [f"promptsets/{PROMPTS.sha256[:12]}.parquet"]
+    store.add_prompts(PROMPTS, with_texts=True)
     assert files_of(store.root) == before
+
+
+def test_texts_of_other_people_s_data_are_not_kept(store):
+    store.add_prompts(PROMPTS, with_texts=False)
+    [file] = (store.root / "promptsets").iterdir()
+    assert pd.read_parquet(file).to_dict("records") == [{"prompt_id": "p0", "group_id": "g0"}]
 
 
 def test_scoring_again_adds_a_file_and_keeps_the_record(store):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from halobench.errors import DataError
 from halobench.feedback import EvaluationPrompt, Message, PromptSet
 from halobench.scoring import implied_reward
 from halobench.scoring.implied_reward import ImpliedReward
@@ -142,3 +143,71 @@ def test_csft_is_asked_with_its_good_token_and_its_reference_is_not(make, drift)
     reference = logp(contender.reference_model, tokenizer, "try the chai .")
     assert by_prompt(result, "chosen_drift")["better, as long"] == pytest.approx(policy - reference, abs=1e-4)
     assert abs(policy - reference - drift["better, as long"][0]) > 0.01
+
+
+# answers that were never paired: a label each, some to one prompt
+LABELLED = {
+    "chai": (False, "try the chai ."),
+    "refusal": (False, "sorry , we have nothing like that ."),
+    "mocha": (True, "try the mocha ."),
+    "opener": (True, "sure ! try the chai ."),
+    "tea": (True, "try the tea ."),
+}
+SINGLES = PromptSet(
+    tuple(
+        EvaluationPrompt(name, name, ASK, (text,) if good else (), () if good else (text,))
+        for name, (good, text) in LABELLED.items()
+    )
+)
+
+
+def by_hand(rewards):
+    """AUC by counting the right order in all couples, and its error by DeLong's components, a couple each."""
+    good = [rewards[name] for name, (label, _) in LABELLED.items() if label]
+    bad = [rewards[name] for name, (label, _) in LABELLED.items() if not label]
+
+    def right(a, b):
+        return 0.5 if a == b else float(a > b)
+
+    auc = sum(right(a, b) for a in good for b in bad) / (len(good) * len(bad))
+    of_good = [sum(right(a, b) for b in bad) / len(bad) for a in good]
+    of_bad = [sum(right(a, b) for a in good) / len(good) for b in bad]
+    squares = sum((v - auc) ** 2 for v in of_good) / len(good) ** 2
+    squares += sum((v - auc) ** 2 for v in of_bad) / len(bad) ** 2
+    return auc, squares**0.5
+
+
+def test_answers_that_were_never_paired_are_scored_by_the_auc_of_their_rewards(make):
+    contender = make(policy=1, reference=2, prompts=SINGLES)
+    models = contender.model, contender.reference_model
+    rewards = {
+        name: logp(models[0], contender.tokenizer, text) - logp(models[1], contender.tokenizer, text)
+        for name, (_, text) in LABELLED.items()
+    }
+    lengths = {name: len(text.split()) for name, (_, text) in LABELLED.items()}
+    scores = {score.metric: score for score in ImpliedReward().score(contender).scores}
+    assert set(scores) == {"auc", "auc_longer"}
+    for metric, measured in (("auc", rewards), ("auc_longer", lengths)):
+        auc, error = by_hand(measured)
+        assert 0 < auc < 1
+        assert scores[metric].value == pytest.approx(auc, abs=1e-6)
+        # the error over prompts has n - 1 below the line, DeLong's n
+        assert scores[metric].stderr == pytest.approx(error * (5 / 4) ** 0.5, rel=1e-5)
+        assert scores[metric].num_samples == 5
+
+
+def test_answer_of_each_label_to_one_prompt_is_a_pair_and_part_of_the_auc(make):
+    both = EvaluationPrompt("both", "both", ASK, ("try the chai .",), ("try the mocha .",))
+    prompts = PromptSet((both, *SINGLES.rows[1:]))
+    result = ImpliedReward().score(make(policy=1, reference=2, prompts=prompts))
+    assert set(by_prompt(result, "accuracy")) == {"both"}
+    alone = ImpliedReward().score(make(policy=1, reference=2, prompts=SINGLES))
+    assert set(by_prompt(result, "auc")) == {"both", "refusal", "mocha", "opener", "tea"}
+    assert 0 <= values(result)["pairs", "auc"] <= 1
+    assert ("pairs", "accuracy") not in values(alone)
+
+
+def test_answers_of_one_label_have_no_auc(make):
+    liked = PromptSet(tuple(row for row in SINGLES.rows if row.chosen))
+    with pytest.raises(DataError, match="one label only; the AUC needs both"):
+        ImpliedReward().score(make(policy=1, reference=2, prompts=liked))

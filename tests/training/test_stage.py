@@ -60,7 +60,8 @@ def test_the_critic_is_never_exported(tiny_recipe, start, tmp_path):
 def test_progress_counts_the_steps(tiny_recipe, start, tmp_path):
     told = []
     align(recipe_of(tiny_recipe, "sft"), start, tmp_path / "out", lambda *what: told.append(what))
-    assert told == [("align", step, 3) for step in (1, 2, 3)]
+    # 24 pairs, of which both sides are tokenised
+    assert told == [("tokenise", 48, 48), *(("align", step, 3) for step in (1, 2, 3))]
 
 
 def test_the_summary_says_what_was_spent(tiny_recipe, start, tmp_path):

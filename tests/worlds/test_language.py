@@ -120,7 +120,6 @@ def test_chat_template_marks_the_speakers(tokenizer):
 
 def test_end_marker_survives_encoding_and_decoding(tokenizer):
     encoder = Encoder(tokenizer, max_length=64, max_prompt_length=28)
-    prompt = encoder.prompt((Message("user", "a drink ."),))
-    assert tokenizer.decode(prompt) == "<bos> <user> a drink . <bot>"
-    completion = encoder.completion("try the tea .", len(prompt))
-    assert tokenizer.decode(completion) == "try the tea . <eos>"
+    [row] = encoder.encode([((Message("user", "a drink ."),), "try the tea .")])
+    assert tokenizer.decode(row.prompt) == "<bos> <user> a drink . <bot>"
+    assert tokenizer.decode(row.completion) == "try the tea . <eos>"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from halobench.errors import DataError
-from halobench.feedback import EvaluationPrompt, Feedback, PromptSet, Response, Source
+from halobench.feedback import EvaluationPrompt, Feedback, Prompt, PromptSet, Response, Source
 
 _BUCKETS = 10_000
 
@@ -103,8 +103,18 @@ class FileSource(Source):
         rows = [self._train[index] for index in sorted(order[:num_pairs])]
         return feedback_from(rows, self._drops)
 
+    def shapes(self) -> Iterable[Prompt]:
+        """Return the first prompt of each sequence of roles."""
+        found: dict[tuple[str, ...], Prompt] = {}
+        for row in (*self._train, *self._held_out["dev"], *self._held_out["test"]):
+            found.setdefault(tuple(turn.role for turn in row.winner.prompt), row.winner.prompt)
+        return found.values()
+
     def prompt_set(self, split: Literal["dev", "test"]) -> PromptSet:
-        """Return the distinct prompts of a split that have a preferred and another answer."""
+        """Return the distinct prompts of a split that have a preferred and another answer.
+
+        Where answers were never paired, one of the two is enough.
+        """
         rows = self._held_out[split]
         answers: dict[str, tuple[Response, dict[str, None], dict[str, None]]] = {}
         for row in rows:
@@ -115,7 +125,7 @@ class FileSource(Source):
         prompts = [
             EvaluationPrompt(prompt_id, row.group_id, row.prompt, tuple(chosen), tuple(rejected))
             for prompt_id, (row, chosen, rejected) in answers.items()
-            if chosen and rejected
+            if (chosen and rejected) or not self.has_pairs
         ]
         if not prompts:
             raise DataError(
