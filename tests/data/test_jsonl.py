@@ -59,7 +59,7 @@ def test_pairs_of_a_folder(folder):
     assert (row.prompt, row.chosen, row.rejected) == ((Message("user", "q8"),), ("w8",), ("l8",))
 
 
-def test_thumbs_and_the_prompts_that_can_be_judged(folder):
+def test_thumbs_and_the_prompts_that_can_be_scored(folder):
     rows = [thumb("a", "x", True), thumb("a", "y", False), thumb("b", "z", True), thumb("a", "w", True)]
     for name in ("train", "dev", "test"):
         write(folder / f"{name}.jsonl", [{**row, "prompt": f"{row['prompt']}-{name}"} for row in rows])
@@ -73,9 +73,11 @@ def test_thumbs_and_the_prompts_that_can_be_judged(folder):
         ("w", True),
     ]
     assert feedback.fingerprint.num_prompts == 2
-    # only the prompt with a thumb up and a thumb down can be judged
-    [row] = opened.prompt_set("test").rows
-    assert (prompts([row]), row.chosen, row.rejected) == (["a-test"], ("x", "w"), ("y",))
+    # a prompt with one thumb only is compared with those of other prompts
+    first, second = opened.prompt_set("test").rows
+    assert prompts([first, second]) == ["a-test", "b-test"]
+    assert (first.chosen, first.rejected) == (("x", "w"), ("y",))
+    assert (second.chosen, second.rejected) == (("z",), ())
 
 
 def test_lists_of_turns_and_blank_lines(folder):
