@@ -217,12 +217,15 @@ class Source(ABC):
         is_world: whether it knows the true utility of any text, and brings a tokenizer.
         is_ranked: whether it has several scored answers to a prompt, and its `open` takes a rule for pairs as
             the keyword `pairing`.
+        subsets: what its parts are where it comes in parts, folders or configurations of a data set; its
+            `open` then takes the name of one as the keyword `subset`.
         has_pairs: whether its rows are preferences, and not single answers with a label.
         content_id: changes whenever the rows that the source would give change; part of a run's identity.
     """
 
     is_world: ClassVar[bool] = False
     is_ranked: ClassVar[bool] = False
+    subsets: ClassVar[Literal["folders", "configurations"] | None] = None
     has_pairs: bool = True
     content_id: str
 

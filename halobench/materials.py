@@ -37,8 +37,7 @@ class Materials:
     @cached_property
     def source(self) -> Source:
         """Where the feedback comes from."""
-        data = self.recipe.data
-        return open_source(data.source, data.path, data.pairing, self.recipe.world_seed)
+        return open_source(self.recipe.data, self.recipe.world_seed)
 
     @cached_property
     def world(self) -> World:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -13,6 +13,8 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Le(1)]
 Count = Annotated[int, Gt(0)]
 
+_OPTIONS = ("subset", "pairing")
+
 
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, nothing changes after validation."""
@@ -20,14 +22,34 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Data(Section):
-    """Which feedback.
+class Origin(Section):
+    """Where rows come from.
 
     Attributes:
         source: a registered source, see `halobench list datasets`.
         path: file, folder, or Hub id of a source that reads one.
+        subset: the part that is read of a data set that comes in parts: a folder of it, or a configuration on
+            the Hub; None for all of it.
         pairing: which of several scored answers are compared, "adjacent", "all", "best_vs_worst" or
             "best_vs_rest"; None for what is usual for the source.
+    """
+
+    source: str
+    path: str | None = None
+    subset: str | None = None
+    pairing: Literal["adjacent", "all", "best_vs_worst", "best_vs_rest"] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the source is told beside its path: no more than what was said."""
+        found = {key: getattr(self, key, None) for key in _OPTIONS}
+        return {key: value for key, value in found.items() if value is not None}
+
+
+class Data(Origin):
+    """Which feedback; where it comes from is said by the keys of `Origin`.
+
+    Attributes:
         num_pairs: size of the base selection; None takes all.
         max_length: tokens of prompt and completion together; a longer completion loses its end.
         max_prompt_length: tokens of the prompt; a longer one loses its beginning.
@@ -39,9 +61,6 @@ class Data(Section):
         demonstrations: "chosen", or "best_of_16" by true utility (a control that only a world allows).
     """
 
-    source: str
-    path: str | None = None
-    pairing: Literal["adjacent", "all", "best_vs_worst", "best_vs_rest"] | None = None
     num_pairs: Count | None = None
     max_length: Count = 512
     max_prompt_length: Count = 256
