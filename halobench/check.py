@@ -167,10 +167,16 @@ def _open(name: str, path: str | None, world_seed: int, **options: Any) -> Sourc
             f"data.subset = {options['subset']!r}: {name!r} does not come in parts; drop it, or use "
             f"one of {_sources(lambda known: known.subsets is not None)}"
         )
+    ranked = _sources(lambda known: known.is_ranked)
     if "pairing" in options and not source.is_ranked:
         raise DataError(
             f"data.pairing = {options['pairing']!r}: {name!r} has no several scored answers to pair; "
-            f"drop it, or use one of {_sources(lambda known: known.is_ranked)}"
+            f"drop it, or use one of {ranked}"
+        )
+    if "binarise" in options and not source.is_ranked:
+        raise DataError(
+            f"data.binarise = {options['binarise'].rule!r}: {name!r} has no several scored answers to label; "
+            f"drop it, or use one of {ranked}"
         )
     opened: Source = source.open(path=path, world_seed=world_seed, **options)
     return opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -13,13 +13,44 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Le(1)]
 Count = Annotated[int, Gt(0)]
 
-_OPTIONS = ("subset", "pairing")
+_OPTIONS = ("subset", "pairing", "binarise")
 
 
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, nothing changes after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Binarise(Section):
+    """How scored answers become single answers with a thumb.
+
+    Attributes:
+        rule: "threshold", up from a score on and down below it; "prompt_mean", the same around the mean of
+            the prompt's answers; "best_vs_worst", up for the best of a prompt and down for the worst;
+            "quantile", up for the share of the train answers with the highest scores, down for the lowest.
+        at: the score of "threshold", the share of "quantile".
+        margin: how far from the threshold or the mean a score must be.
+    """
+
+    rule: Literal["threshold", "prompt_mean", "best_vs_worst", "quantile"]
+    at: float | None = None
+    margin: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _say_what_the_rule_needs(self) -> Binarise:
+        if self.rule == "threshold" and self.at is None:
+            raise ValueError("rule = 'threshold' needs the score that parts the thumbs; add at")
+        if self.rule == "quantile" and not (self.at is not None and 0 < self.at <= 0.5):
+            raise ValueError(
+                f"rule = 'quantile' needs a share greater than 0 and at most 0.5, and at = {self.at}; "
+                "0.25 takes the best and the worst quarter"
+            )
+        if self.rule in ("prompt_mean", "best_vs_worst") and self.at is not None:
+            raise ValueError(f"rule = {self.rule!r} asks for no at, and at = {self.at:g}; drop it")
+        if self.rule in ("best_vs_worst", "quantile") and self.margin:
+            raise ValueError(f"rule = {self.rule!r} has no margin, and margin = {self.margin:g}; drop it")
+        return self
 
 
 class Origin(Section):
@@ -32,12 +63,23 @@ class Origin(Section):
             the Hub; None for all of it.
         pairing: which of several scored answers are compared, "adjacent", "all", "best_vs_worst" or
             "best_vs_rest"; None for what is usual for the source.
+        binarise: instead of comparing them, how several scored answers are labelled one by one.
     """
 
     source: str
     path: str | None = None
     subset: str | None = None
     pairing: Literal["adjacent", "all", "best_vs_worst", "best_vs_rest"] | None = None
+    binarise: Binarise | None = None
+
+    @model_validator(mode="after")
+    def _pair_or_label(self) -> Self:
+        if self.pairing is not None and self.binarise is not None:
+            raise ValueError(
+                f"pairing = {self.pairing!r} makes pairs of the scored answers, and binarise labels each; "
+                "drop one of the two"
+            )
+        return self
 
     @property
     def options(self) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _turn_round(units: list[tuple[Example, ...]], share: float, seed: int) -> li
     """Exchange the labels of the first units of a permutation; the preferred side stays the first."""
     order = list(range(len(units)))
     random.Random(f"label-noise-{seed}").shuffle(order)
-    wrong = set(order[: _count(share, len(order))])
+    wrong = set(order[: share_of(share, len(order))])
     return [
         tuple(example._replace(desirable=not example.desirable) for example in reversed(unit))
         if number in wrong
@@ -140,7 +140,7 @@ def _turn_round(units: list[tuple[Example, ...]], share: float, seed: int) -> li
     ]
 
 
-def _count(share: float, total: int) -> int:
+def share_of(share: float, total: int) -> int:
     """A share of a total, rounded up; .07 * 100 is a hair above the whole number that it is."""
     return math.ceil(share * total - 1e-9)
 
@@ -171,7 +171,7 @@ def _fractions(
     for desirable, fraction in fractions.items():
         order = [example for example in examples if example.desirable is desirable]
         random.Random(f"kept-{desirable}-{seed}").shuffle(order)
-        kept |= dict.fromkeys(order[: _count(fraction, len(order))])
+        kept |= dict.fromkeys(order[: share_of(fraction, len(order))])
     return kept
 
 

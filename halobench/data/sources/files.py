@@ -23,11 +23,13 @@ class Row:
         winner: the preferred or labelled response.
         loser: the other side of a preference; None for a labelled response.
         desirable: the label of a response without a pair.
+        origin: whether the source gives that label, or its score.
     """
 
     winner: Response
     loser: Response | None = None
     desirable: bool = True
+    origin: Literal["native", "score"] = "native"
 
     @property
     def group_id(self) -> str:
@@ -35,6 +37,7 @@ class Row:
         return self.winner.group_id
 
 
+HELD_OUT = "group occurs in a held-out split"
 EMPTY, SAME, NO_PROMPT = "an answer is empty", "both answers are the same", "there is no prompt"
 
 
@@ -70,6 +73,10 @@ class FileSource(Source):
         splits: rows of each split; dev rows whose group occurs in test, and train rows whose group occurs in
             either, are dropped here.
         drops: rows left out while reading, by reason.
+
+    Attributes:
+        splits: the rows that are left of each split.
+        drops: train rows left out, by reason.
     """
 
     def __init__(
@@ -80,32 +87,32 @@ class FileSource(Source):
         test = {row.group_id for row in splits["test"]}
         dev = [row for row in splits["dev"] if row.group_id not in test]
         held_out = test | {row.group_id for row in dev}
-        self._train = [row for row in splits["train"] if row.group_id not in held_out]
-        self._held_out = {"dev": dev, "test": splits["test"]}
-        leaked = len(splits["train"]) - len(self._train)
-        self._drops = Counter(drops) + Counter({"group occurs in a held-out split": leaked})
+        train = [row for row in splits["train"] if row.group_id not in held_out]
+        self.splits: Mapping[str, Sequence[Row]] = {"train": train, "dev": dev, "test": splits["test"]}
+        self.drops = Counter(drops) + Counter({HELD_OUT: len(splits["train"]) - len(train)})
 
     def check_selection(self, *, num_pairs: int | None) -> None:
         """Raise unless there are that many train rows."""
-        if not self._train:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self._drops.items()))
+        if not self.splits["train"]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.drops.items()))
             raise DataError(f"there is no row to train on{f' (dropped: {reasons})' if reasons else ''}")
-        if num_pairs is not None and num_pairs > len(self._train):
+        if num_pairs is not None and num_pairs > len(self.splits["train"]):
             raise DataError(
-                f"{num_pairs} pairs are asked for but the train split has {len(self._train)}; ask for fewer"
+                f"{num_pairs} pairs are asked for but the train split has {len(self.splits['train'])}; "
+                "ask for fewer"
             )
 
     def feedback(self, *, num_pairs: int | None, split_seed: int) -> Feedback:
         """Select `num_pairs` train rows, the first of a seeded permutation, in the order of the file."""
         self.check_selection(num_pairs=num_pairs)
-        order = list(range(len(self._train)))
+        order = list(range(len(self.splits["train"])))
         random.Random(f"selection-{split_seed}").shuffle(order)
-        rows = [self._train[index] for index in sorted(order[:num_pairs])]
-        return feedback_from(rows, self._drops)
+        rows = [self.splits["train"][index] for index in sorted(order[:num_pairs])]
+        return feedback_from(rows, self.drops)
 
     def prompt_set(self, split: Literal["dev", "test"]) -> PromptSet:
         """Return the distinct prompts of a split that have a preferred and another answer."""
-        rows = self._held_out[split]
+        rows = self.splits[split]
         answers: dict[str, tuple[Response, dict[str, None], dict[str, None]]] = {}
         for row in rows:
             _, chosen, rejected = answers.setdefault(row.winner.prompt_id, (row.winner, {}, {}))
@@ -128,7 +135,8 @@ def feedback_from(rows: Iterable[Row], drops: Mapping[str, int]) -> Feedback:
     """Make the tables of preferences, or of labelled responses; a file holds one kind."""
     rows = list(rows)
     if any(row.loser is None for row in rows):
-        return Feedback.from_labels([(row.winner, row.desirable) for row in rows], drops=drops)
+        labels = [(row.winner, row.desirable) for row in rows]
+        return Feedback.from_labels(labels, origins=[row.origin for row in rows], drops=drops)
     return Feedback.from_pairs(
         [(row.winner, row.loser) for row in rows if row.loser is not None], drops=drops
     )
