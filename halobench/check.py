@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SCORERS, SOURCES
-from halobench.sections import Data, Origin
+from halobench.sections import Data, Origin, Part
 from halobench.storage import digest, file_digest
 from halobench.validation import explain
 
@@ -178,7 +178,22 @@ def _open(name: str, path: str | None, world_seed: int, **options: Any) -> Sourc
             f"data.binarise = {options['binarise'].rule!r}: {name!r} has no several scored answers to label; "
             f"drop it, or use one of {ranked}"
         )
+    if "parts" in options:
+        options["parts"] = _open_parts(options["parts"], world_seed)
     opened: Source = source.open(path=path, world_seed=world_seed, **options)
+    return opened
+
+
+def _open_parts(parts: Sequence[Part], world_seed: int) -> list[tuple[Part, Source]]:
+    opened: list[tuple[Part, Source]] = []
+    problems: list[str] = []
+    for number, part in enumerate(parts):
+        try:
+            opened.append((part, open_source(part, world_seed)))
+        except HalobenchError as error:
+            problems += [f"data.parts.{number}: {problem}" for problem in error.problems]
+    if problems:
+        raise DataError(*problems)
     return opened
 
 

@@ -176,7 +176,7 @@ def _without_paths(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe with only the last part of every path: the rest tells about a machine."""
     resolved = recipe.model_dump(mode="json")
     places = [
-        (resolved["data"], "path"),
+        *((section, "path") for section in (resolved["data"], *(resolved["data"]["parts"] or ()))),
         (resolved["model"], "path"),
         (resolved["model"]["tokenizer"] or {}, "path"),
     ]

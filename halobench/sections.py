@@ -13,7 +13,8 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Le(1)]
 Count = Annotated[int, Gt(0)]
 
-_OPTIONS = ("subset", "pairing", "binarise")
+_OPTIONS = ("subset", "pairing", "binarise", "parts")
+_MIXTURE = "mixture"
 
 
 class Section(BaseModel):
@@ -88,10 +89,27 @@ class Origin(Section):
         return {key: value for key, value in found.items() if value is not None}
 
 
+class Part(Origin):
+    """A data set of a mixture; where it comes from is said by the keys of `Origin`.
+
+    Attributes:
+        weight: of its train rows in the mixture; either every part has one, or none.
+    """
+
+    weight: Positive | None = None
+
+    @model_validator(mode="after")
+    def _stand_alone(self) -> Self:
+        if self.source == _MIXTURE:
+            raise ValueError("a mixture is no part of a mixture; name its parts instead")
+        return self
+
+
 class Data(Origin):
     """Which feedback; where it comes from is said by the keys of `Origin`.
 
     Attributes:
+        parts: the data sets of the source "mixture".
         num_pairs: size of the base selection; None takes all.
         max_length: tokens of prompt and completion together; a longer completion loses its end.
         max_prompt_length: tokens of the prompt; a longer one loses its beginning.
@@ -103,6 +121,7 @@ class Data(Origin):
         demonstrations: "chosen", or "best_of_16" by true utility (a control that only a world allows).
     """
 
+    parts: tuple[Part, ...] | None = None
     num_pairs: Count | None = None
     max_length: Count = 512
     max_prompt_length: Count = 256
@@ -112,6 +131,25 @@ class Data(Origin):
     desirable_fraction: Share = 1.0
     undesirable_fraction: Share = 1.0
     demonstrations: Literal["chosen", "best_of_16"] = "chosen"
+
+    @model_validator(mode="after")
+    def _mix(self) -> Self:
+        if self.source != _MIXTURE:
+            if self.parts is not None:
+                raise ValueError(
+                    f"parts belong to source = 'mixture', and source = {self.source!r}; drop them"
+                )
+            return self
+        if not self.parts:
+            raise ValueError(
+                "source = 'mixture' needs parts, for example parts: [{source: hh}, {source: shp}]"
+            )
+        told = [key for key in ("path", "subset", "pairing", "binarise") if getattr(self, key) is not None]
+        if told:
+            raise ValueError(f"source = 'mixture' takes no {', '.join(told)}; say it of each of the parts")
+        if len({part.weight is None for part in self.parts}) == 2:
+            raise ValueError("some of the parts have a weight and some have none; weigh all of them, or none")
+        return self
 
     @model_validator(mode="after")
     def _leave_room(self) -> Data:

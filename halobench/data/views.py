@@ -128,16 +128,26 @@ def _label_units(feedback: Feedback) -> list[tuple[Example, ...]]:
 
 
 def _turn_round(units: list[tuple[Example, ...]], share: float, seed: int) -> list[tuple[Example, ...]]:
-    """Exchange the labels of the first units of a permutation; the preferred side stays the first."""
-    order = list(range(len(units)))
-    random.Random(f"label-noise-{seed}").shuffle(order)
-    wrong = set(order[: share_of(share, len(order))])
-    return [
-        tuple(example._replace(desirable=not example.desirable) for example in reversed(unit))
-        if number in wrong
-        else unit
-        for number, unit in enumerate(units)
-    ]
+    """Exchange the labels of a share of the units; the preferred side stays the first."""
+    sources = [unit[0].response.source for unit in units]
+    wrong = set(_drawn(sources, share, random.Random(f"label-noise-{seed}")))
+    return [_turned(unit) if number in wrong else unit for number, unit in enumerate(units)]
+
+
+def _turned(unit: tuple[Example, ...]) -> tuple[Example, ...]:
+    return tuple(example._replace(desirable=not example.desirable) for example in reversed(unit))
+
+
+def _drawn(sources: Sequence[str], share: float, stream: random.Random) -> list[int]:
+    """Numbers of a share of some things, so many of each source: the first of a permutation."""
+    strata: dict[str, list[int]] = {}
+    for number, source in enumerate(sources):
+        strata.setdefault(source, []).append(number)
+    drawn: list[int] = []
+    for members in strata.values():
+        stream.shuffle(members)
+        drawn += members[: share_of(share, len(members))]
+    return drawn
 
 
 def share_of(share: float, total: int) -> int:
@@ -166,12 +176,13 @@ def _one_per_prompt(examples: Iterable[Example], stream: random.Random) -> dict[
 def _fractions(
     examples: Iterable[Example], fractions: Mapping[bool, float], seed: int
 ) -> dict[Example, None]:
-    """Of the examples of each label the first of a permutation."""
+    """A fraction of the examples of each label."""
     kept: dict[Example, None] = {}
     for desirable, fraction in fractions.items():
-        order = [example for example in examples if example.desirable is desirable]
-        random.Random(f"kept-{desirable}-{seed}").shuffle(order)
-        kept |= dict.fromkeys(order[: share_of(fraction, len(order))])
+        found = [example for example in examples if example.desirable is desirable]
+        sources = [example.response.source for example in found]
+        drawn = _drawn(sources, fraction, random.Random(f"kept-{desirable}-{seed}"))
+        kept |= dict.fromkeys(found[number] for number in drawn)
     return kept
 
 

@@ -84,12 +84,17 @@ class FileSource(Source):
     ) -> None:
         self.content_id = content_id
         self.has_pairs = all(row.loser is not None for row in splits["train"])
-        test = {row.group_id for row in splits["test"]}
-        dev = [row for row in splits["dev"] if row.group_id not in test]
-        held_out = test | {row.group_id for row in dev}
-        train = [row for row in splits["train"] if row.group_id not in held_out]
+        test = {group for row in splits["test"] for group in self.groups_of(row)}
+        dev = [row for row in splits["dev"] if test.isdisjoint(self.groups_of(row))]
+        held_out = test | {group for row in dev for group in self.groups_of(row)}
+        train = [row for row in splits["train"] if held_out.isdisjoint(self.groups_of(row))]
         self.splits: Mapping[str, Sequence[Row]] = {"train": train, "dev": dev, "test": splits["test"]}
         self.drops = Counter(drops) + Counter({HELD_OUT: len(splits["train"]) - len(train)})
+
+    @staticmethod
+    def groups_of(row: Row) -> tuple[str, ...]:
+        """What a row may not share with a row of another split."""
+        return (row.winner.group_id,)
 
     def check_selection(self, *, num_pairs: int | None) -> None:
         """Raise unless there are that many train rows."""
@@ -105,10 +110,7 @@ class FileSource(Source):
     def feedback(self, *, num_pairs: int | None, split_seed: int) -> Feedback:
         """Select `num_pairs` train rows, the first of a seeded permutation, in the order of the file."""
         self.check_selection(num_pairs=num_pairs)
-        order = list(range(len(self.splits["train"])))
-        random.Random(f"selection-{split_seed}").shuffle(order)
-        rows = [self.splits["train"][index] for index in sorted(order[:num_pairs])]
-        return feedback_from(rows, self.drops)
+        return feedback_from(select(self.splits["train"], num_pairs, split_seed), self.drops)
 
     def prompt_set(self, split: Literal["dev", "test"]) -> PromptSet:
         """Return the distinct prompts of a split that have a preferred and another answer."""
@@ -129,6 +131,13 @@ class FileSource(Source):
                 f"the {split} split ({len(rows)} rows) has no prompt with both a preferred and another answer"
             )
         return PromptSet(tuple(prompts))
+
+
+def select(rows: Sequence[Row], num_rows: int | None, split_seed: int) -> list[Row]:
+    """Return the first rows of a seeded permutation (all of them if None), in their order."""
+    order = list(range(len(rows)))
+    random.Random(f"selection-{split_seed}").shuffle(order)
+    return [rows[index] for index in sorted(order[:num_rows])]
 
 
 def feedback_from(rows: Iterable[Row], drops: Mapping[str, int]) -> Feedback:
