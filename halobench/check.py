@@ -189,6 +189,8 @@ def _open_parts(parts: Sequence[Part], world_seed: int) -> list[tuple[Part, Sour
     problems: list[str] = []
     for number, part in enumerate(parts):
         try:
+            if SOURCES[part.source].is_world:
+                raise DataError(f"{part.source!r} is a world, and only data sets can be mixed; drop it")
             opened.append((part, open_source(part, world_seed)))
         except HalobenchError as error:
             problems += [f"data.parts.{number}: {problem}" for problem in error.problems]

@@ -235,8 +235,8 @@ def test_pairs_and_single_answers_do_not_mix(files):
     with pytest.raises(DataError) as refused:
         open_source(Data(**mixture(files, "pairs", "thumbs")), 0)
     assert refused.value.problems == (
-        "data.parts: 'trl' has pairs and 'jsonl' single answers, and they do not mix; give parts of one kind, "
-        "or label scored answers with binarise",
+        "data.parts: 'trl' has pairs and 'jsonl' single answers, and they do not mix; give parts of one "
+        "kind, or label scored answers with binarise",
     )
 
 
@@ -291,7 +291,7 @@ def problems(tmp_path, files):
         ({"source": "mixture", "parts": [{"path": "x"}]}, "data.parts.0.source"),
         (
             {"source": "mixture", "parts": [{"source": "cafe"}]},
-            "data.parts: 'cafe' reads no rows from files; drop it",
+            "data.parts.0: 'cafe' is a world, and only data sets can be mixed; drop it",
         ),
         (
             {"source": "mixture", "parts": [{"source": "trl", "path": "x", "pairing": "all"}]},
