@@ -115,6 +115,11 @@ class Data(Origin):
         max_prompt_length: tokens of the prompt; a longer one loses its beginning.
         labels: "given", or "shuffled" over the completions (a control: nothing can be learned from them).
         label_noise: share of the pairs (or labels) that losses are shown turned round.
+        contradicting_share: of all annotations, the share that annotators of the opposite taste add: so many
+            pairs (or labels) are shown both ways, where noise shows them the wrong way only.
+        contradictions: what losses on single answers are shown of one that is both desirable and undesirable:
+            "keep" both labels, the one of the "majority" of the annotations (neither where there is none), or
+            neither, "drop".
         answers: that losses are shown, "all" or "one_per_prompt", as many of either label as there can be.
         desirable_fraction: of the desirable completions, what a loss is shown; of a pair both must be left.
         undesirable_fraction: of the undesirable ones. SFT on the way to the reference sees everything.
@@ -127,6 +132,8 @@ class Data(Origin):
     max_prompt_length: Count = 256
     labels: Literal["given", "shuffled"] = "given"
     label_noise: Fraction = 0.0
+    contradicting_share: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    contradictions: Literal["keep", "majority", "drop"] = "keep"
     answers: Literal["all", "one_per_prompt"] = "all"
     desirable_fraction: Share = 1.0
     undesirable_fraction: Share = 1.0
