@@ -12,12 +12,14 @@ from typing import Any
 import pandas as pd
 import torch
 
+from halobench.data.report import lengths, num_words, summarise
 from halobench.materials import Materials
 from halobench.recipe import Recipe
 from halobench.registry import SCORERS
 from halobench.results.record import BudgetFacts, DataFacts, RunRecord, ScoreRecord, provenance
 from halobench.results.store import RECORD, TIMING, Store
 from halobench.scoring.base import Contender, ScoringResult
+from halobench.scoring.leakage import leakage
 from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of
 from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
 from halobench.training import CURVES, SUMMARY
@@ -191,6 +193,9 @@ def _data_facts(materials: Materials, summary: dict[str, Any]) -> DataFacts | No
     if materials.recipe.evaluate == "base":
         return None
     fingerprint = materials.feedback.fingerprint
+    counted = summarise(materials.feedback)
+    words = lengths(materials.feedback, num_words)
+    leaks = {name: each.num_exact + each.num_overlapping for name, each in leakage(materials).items()}
     return DataFacts(
         sha256=fingerprint.sha256,
         num_prompts=fingerprint.num_prompts,
@@ -202,6 +207,10 @@ def _data_facts(materials: Materials, summary: dict[str, Any]) -> DataFacts | No
         view_desirable=summary.get("desirable", 0),
         view_undesirable=summary.get("undesirable", 0),
         truncated=summary.get("truncated", {}),
+        num_responses=counted.num_responses,
+        num_contradictions=counted.num_contradictions,
+        mean_words={side: round(found.mean, 2) for side, found in words.items()},
+        leaked={name: count for name, count in leaks.items() if count},
     )
 
 
