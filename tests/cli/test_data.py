@@ -6,6 +6,10 @@ import pytest
 import yaml
 
 from halobench.cli import main
+from halobench.compose import compose
+from halobench.materials import Materials
+from halobench.results.record import DataFacts
+from halobench.run import _data_facts
 from tests.leaderboard.synthetic import ARCHITECTURE
 
 TOKENIZER = {
@@ -108,7 +112,7 @@ def test_leaks_are_counted_by_set_and_shown(recipe, capsys):
 def test_the_report_is_text_that_a_person_can_read(recipe, capsys):
     text = report(capsys, recipe)
     lines = [line.split() for line in text.splitlines()]
-    assert [*"dropped: both answers are the same 1".split()] in lines
+    assert "dropped: both answers are the same 1".split() in lines
     assert ["test", "prompts:", "'say", "3'"] in lines
     assert ["Binary", "39", "39", "39", "3.000", "kto"] in lines
     assert all(len(line) < 120 for line in text.splitlines())
@@ -118,3 +122,18 @@ def test_each_seed_that_draws_its_own_selection_has_a_report(recipe, capsys):
     document = json.loads(report(capsys, recipe, "split_seed=seed", "data.num_pairs=30", "--json"))
     assert [found["split_seed"] for found in document["selections"]] == [0, 1]
     assert len({found["sha256"] for found in document["selections"]}) == 2
+
+
+def test_a_record_has_the_counts_of_the_report(recipe):
+    materials = Materials(compose(recipe, ["loss=sft", "seed=0"]).recipes[0])
+    facts = _data_facts(materials, {})
+    assert (facts.num_responses, facts.num_contradictions) == (78, 0)
+    assert facts.mean_words == {"desirable": 3, "undesirable": 1}
+    assert facts.leaked == {"test prompts": 1, "prompts of implied_reward": 1}
+
+
+def test_a_record_from_before_these_counts_is_still_read():
+    old = {"sha256": "0", "num_prompts": 1, "num_pairs": 1, "num_desirable": 1, "num_undesirable": 1}
+    old |= {"drops": {}, "view": "Pairs", "view_desirable": 1, "view_undesirable": 1, "truncated": {}}
+    facts = DataFacts.model_validate(old)
+    assert (facts.num_responses, facts.mean_words, facts.leaked) == (None, None, None)
