@@ -90,7 +90,8 @@ def _views(recipes: Sequence[Recipe]) -> Iterator[dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     for recipe in recipes:
         materials = Materials(recipe)
-        changes = recipe.data.model_dump(mode="json", include=_OF_A_VIEW, exclude_defaults=True)
+        stated = recipe.data.model_dump(mode="json", include=_OF_A_VIEW, exclude_defaults=True)
+        changes = {key: value for key, value in stated.items() if recipe.method_identity.get(key) is not None}
         key = digest([recipe.view, changes])
         if key not in known:
             view = alignment_view(materials)

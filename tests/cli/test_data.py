@@ -95,6 +95,17 @@ def test_views_are_counted_by_kind_of_loss(recipe, capsys):
     assert views["Binary", 1]["rows"] == ["kto"]
 
 
+def test_what_a_view_ignores_makes_no_line_of_its_own(recipe, capsys):
+    arguments = ["data.desirable_fraction=1", "data.contradictions=[keep, drop]", "--json"]
+    recipe.write_text(recipe.read_text().replace("matrix:", "matrix:\n  data.contradictions: [keep]"))
+    [found] = json.loads(report(capsys, recipe, *arguments))["selections"]
+    lines = [(view["kind"], view["changes"]) for view in found["views"]]
+    settled = {"contradictions": "drop"}
+    assert lines.count(("Pairs", {})) == 1
+    assert ("Pairs", settled) not in lines
+    assert ("Binary", settled) in lines
+
+
 def test_leaks_are_counted_by_set_and_shown(recipe, capsys):
     [found] = json.loads(report(capsys, recipe, "--json"))["selections"]
     leaks = {name: (each["num_texts"], each["num_exact"]) for name, each in found["leakage"].items()}
