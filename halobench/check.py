@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SCORERS, SOURCES
-from halobench.sections import Data
+from halobench.sections import Data, Origin, Part
 from halobench.storage import digest, file_digest
 from halobench.validation import explain
 
@@ -160,29 +160,62 @@ def _unknown(step: Callable[[], Any], place: str) -> list[str]:
 
 
 @cache
-def open_source(name: str, path: str | None, pairing: str | None, world_seed: int) -> Source:
+def _open(name: str, path: str | None, world_seed: int, **options: Any) -> Source:
+    source: Any = SOURCES[name]
+    if "subset" in options and source.subsets is None:
+        raise DataError(
+            f"data.subset = {options['subset']!r}: {name!r} does not come in parts; drop it, or use "
+            f"one of {_sources(lambda known: known.subsets is not None)}"
+        )
+    ranked = _sources(lambda known: known.is_ranked)
+    if "pairing" in options and not source.is_ranked:
+        raise DataError(
+            f"data.pairing = {options['pairing']!r}: {name!r} has no several scored answers to pair; "
+            f"drop it, or use one of {ranked}"
+        )
+    if "binarise" in options and not source.is_ranked:
+        raise DataError(
+            f"data.binarise = {options['binarise'].rule!r}: {name!r} has no several scored answers to label; "
+            f"drop it, or use one of {ranked}"
+        )
+    if "parts" in options:
+        options["parts"] = _open_parts(options["parts"], world_seed)
+    opened: Source = source.open(path=path, world_seed=world_seed, **options)
+    return opened
+
+
+def _open_parts(parts: Sequence[Part], world_seed: int) -> list[tuple[Part, Source]]:
+    opened: list[tuple[Part, Source]] = []
+    problems: list[str] = []
+    for number, part in enumerate(parts):
+        try:
+            if SOURCES[part.source].is_world:
+                raise DataError(f"{part.source!r} is a world, and only data sets can be mixed; drop it")
+            opened.append((part, open_source(part, world_seed)))
+        except HalobenchError as error:
+            problems += [f"data.parts.{number}: {problem}" for problem in error.problems]
+    if problems:
+        raise DataError(*problems)
+    return opened
+
+
+def _sources(wanted: Callable[[type[Source]], bool]) -> str:
+    return ", ".join(name for name in SOURCES if wanted(SOURCES[name]))
+
+
+def open_source(origin: Origin, world_seed: int) -> Source:
     """Open a source once per process.
 
     Raises:
         UnknownNameError: no source has that name.
         DataError: what it finds cannot be used.
     """
-    source = SOURCES[name]
-    if pairing is None:
-        return source.open(path=path, world_seed=world_seed)
-    if not source.is_ranked:
-        raise DataError(
-            f"data.pairing = {pairing!r}: {name!r} has no several scored answers to pair; drop it, or use "
-            f"one of {', '.join(known for known in SOURCES if SOURCES[known].is_ranked)}"
-        )
-    ranked: Any = source
-    opened: Source = ranked.open(path=path, world_seed=world_seed, pairing=pairing)
-    return opened
+    return _open(origin.source, origin.path, world_seed, **origin.options)
 
 
 def _check_source(data: Data, world_seed: int, where: Where, found: list[str]) -> Source | None:
     try:
-        source = open_source(data.source, data.path, data.pairing, world_seed)
+        source = open_source(data, world_seed)
     except UnknownNameError as error:
         found += [f"data.source{where('data.source')}: {problem}" for problem in error.problems]
         return None

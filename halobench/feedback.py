@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from typing import ClassVar, Literal, NamedTuple
 
 from halobench.storage import digest
@@ -71,12 +72,13 @@ class Label(NamedTuple):
     Attributes:
         response_id: the response.
         desirable: True for a thumb up.
-        origin: "pair" when it follows from a preference, "native" when the source gives it.
+        origin: "pair" when it follows from a preference, "native" when the source gives it, "score" when it
+            follows from the score of the response.
     """
 
     response_id: str
     desirable: bool
-    origin: Literal["pair", "native"]
+    origin: Literal["pair", "native", "score"]
 
 
 class Fingerprint(NamedTuple):
@@ -144,11 +146,18 @@ class Feedback:
 
     @classmethod
     def from_labels(
-        cls, rows: list[tuple[Response, bool]], *, drops: Mapping[str, int] | None = None
+        cls,
+        rows: list[tuple[Response, bool]],
+        *,
+        origins: Iterable[Literal["native", "score"]] = repeat("native"),
+        drops: Mapping[str, int] | None = None,
     ) -> Feedback:
-        """Make the tables from (response, desirable) rows that belong to no pair."""
+        """Make the tables from (response, desirable) rows that belong to no pair, and where each is from."""
         responses = {row.response_id: row for row, _ in rows}
-        labels = dict.fromkeys(Label(row.response_id, desirable, "native") for row, desirable in rows)
+        labels = dict.fromkeys(
+            Label(row.response_id, desirable, origin)
+            for (row, desirable), origin in zip(rows, origins, strict=False)
+        )
         return cls(responses, (), tuple(labels), dict(drops or {}))
 
     def without(self, refused: Mapping[str, str]) -> Feedback:
@@ -238,13 +247,16 @@ class Source(ABC):
     Attributes:
         is_world: whether it knows the true utility of any text, and brings a tokenizer.
         is_ranked: whether it has several scored answers to a prompt, and its `open` takes a rule for pairs as
-            the keyword `pairing`.
+            the keyword `pairing`, or one for single labels as `binarise`.
+        subsets: what its parts are where it comes in parts, folders or configurations of a data set; its
+            `open` then takes the name of one as the keyword `subset`.
         has_pairs: whether its rows are preferences, and not single answers with a label.
         content_id: changes whenever the rows that the source would give change; part of a run's identity.
     """
 
     is_world: ClassVar[bool] = False
     is_ranked: ClassVar[bool] = False
+    subsets: ClassVar[Literal["folders", "configurations"] | None] = None
     has_pairs: bool = True
     content_id: str
 

@@ -49,8 +49,7 @@ class Materials:
     @cached_property
     def source(self) -> Source:
         """Where the feedback comes from."""
-        data = self.recipe.data
-        return open_source(data.source, data.path, data.pairing, self.recipe.world_seed)
+        return open_source(self.recipe.data, self.recipe.world_seed)
 
     @cached_property
     def world(self) -> World:
@@ -90,7 +89,7 @@ class Materials:
         }
         if self.recipe.data.overlong == "drop":
             refused |= {
-                key: TOO_LONG_TEXT for key in self.selected.responses if self.tokens.lost(key, TOO_LONG)
+                key: TOO_LONG_TEXT for key in self.selected.responses if self.tokens.has_lost(key, TOO_LONG)
             }
         left = self.selected.without(refused)
         if not left.labels:

@@ -135,9 +135,9 @@ class Recipe(Section):
         uses_z0 = loss(**{k: v for k, v in self.loss.items() if k != "name"}).uses_z0
         on_demonstrations = self.view == "Demonstrations"
         # absent where everything is kept, as in runs from before there was a choice
-        keys = {"answers", "desirable_fraction", "label_noise"} | (
-            set() if on_demonstrations else {"undesirable_fraction"}
-        )
+        keys = {"answers", "desirable_fraction", "label_noise", "contradicting_share"}
+        keys |= set() if on_demonstrations else {"undesirable_fraction"}
+        keys |= set() if self.view == "Pairs" else {"contradictions"}
         return {
             **self.data.model_dump(mode="json", include=keys, exclude_defaults=True),
             "loss": dumped["loss"],

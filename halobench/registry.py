@@ -205,6 +205,7 @@ SOURCES: Registry[Source] = Registry(
             "helpsteer2",
             "jsonl",
             "kto_mix",
+            "mixture",
             "oasst",
             "safe_rlhf",
             "safe_rlhf_harmless",

@@ -12,12 +12,14 @@ from typing import Any
 import pandas as pd
 import torch
 
+from halobench.data.report import lengths, num_words, summarise
 from halobench.materials import Materials
 from halobench.recipe import Recipe
 from halobench.registry import SCORERS
 from halobench.results.record import BudgetFacts, DataFacts, RunRecord, ScoreRecord, provenance
 from halobench.results.store import RECORD, TIMING, Store
 from halobench.scoring.base import Contender, ScoringResult
+from halobench.scoring.leakage import leaked_counts
 from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of
 from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
 from halobench.training import CURVES, SUMMARY
@@ -174,7 +176,7 @@ def _without_paths(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe with only the last part of every path: the rest tells about a machine."""
     resolved = recipe.model_dump(mode="json")
     places = [
-        (resolved["data"], "path"),
+        *((section, "path") for section in (resolved["data"], *(resolved["data"]["parts"] or ()))),
         (resolved["model"], "path"),
         (resolved["model"]["tokenizer"] or {}, "path"),
     ]
@@ -189,6 +191,8 @@ def _data_facts(materials: Materials, summary: dict[str, Any]) -> DataFacts | No
     if materials.recipe.evaluate == "base":
         return None
     fingerprint = materials.feedback.fingerprint
+    counted = summarise(materials.feedback)
+    words = lengths(materials.feedback, num_words)
     return DataFacts(
         sha256=fingerprint.sha256,
         num_prompts=fingerprint.num_prompts,
@@ -200,6 +204,10 @@ def _data_facts(materials: Materials, summary: dict[str, Any]) -> DataFacts | No
         view_desirable=summary.get("desirable", 0),
         view_undesirable=summary.get("undesirable", 0),
         truncated=summary.get("truncated", {}),
+        num_responses=counted.num_responses,
+        num_contradictions=counted.num_contradictions,
+        mean_words={side: round(found.mean, 2) for side, found in words.items()},
+        leaked=leaked_counts(materials),
     )
 
 

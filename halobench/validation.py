@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -88,12 +88,18 @@ def _requirement(kind: str, problem: Mapping[str, Any]) -> str:
 
 
 def _fields_at(model: type[BaseModel], location: Iterable[str]) -> list[str]:
-    """Names of the fields of the section that `location` leads to, following nested models."""
+    """Names of the fields of the section that `location` leads to, following nested models and lists."""
     for part in location:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if part.isdigit():  # a section of the list before
+            continue
+        inner = _models_in(model.model_fields[part].annotation if part in model.model_fields else None)
         if not inner:
             return []
         model = inner[0]
     return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

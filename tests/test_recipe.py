@@ -244,10 +244,18 @@ def test_what_is_kept_of_the_feedback_makes_a_row(loss):
         {},
         {"data.answers": "one_per_prompt"},
         {"data.label_noise": 0.1},
+        {"data.contradicting_share": 0.1},
         {"data.desirable_fraction": 0.1},
         {"data.undesirable_fraction": 0.1},
     )
-    assert len({make_recipe(loss=loss, **change).method_id for change in changes}) == 5
+    assert len({make_recipe(loss=loss, **change).method_id for change in changes}) == 6
+
+
+@pytest.mark.parametrize(("loss", "num_runs"), [("dpo", 1), ("kto", 3), ("csft", 3), ("sft", 3)])
+def test_contradictions_are_settled_where_single_answers_are_shown(loss, num_runs):
+    rules = ("keep", "majority", "drop")
+    assert len({make_recipe(loss=loss, **{"data.contradictions": rule}).run_id for rule in rules}) == num_runs
+    assert make_recipe(loss=loss, **{"data.contradictions": "keep"}).run_id == make_recipe(loss=loss).run_id
 
 
 def test_sft_is_the_same_run_whatever_is_kept_of_the_undesirable():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halobench.api import DEFAULT_RESULTS
-from halobench.cli import inspect, maintain, runs
+from halobench.cli import data, inspect, maintain, runs
 from halobench.errors import HalobenchError
 
 _EXAMPLES = {
@@ -25,6 +25,9 @@ _EXAMPLES = {
     "plan": """examples:
   halobench plan quickstart
   halobench plan quickstart seed=0 --json""",
+    "data": """examples:
+  halobench data quickstart seed=0
+  halobench data studies/real_feedback data.path=FOLDER model.tokenizer.path=FILE seed=0 --json""",
     "leaderboard": """examples:
   halobench leaderboard             rebuild leaderboard/ from results/
   halobench leaderboard --check     exit 1 if the files there are stale""",
@@ -96,6 +99,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_recipe(plan)
     plan.add_argument("--json", action="store_true", help="for programs")
     _add_results(plan)
+
+    look = _verb(
+        verbs, "data", data.data, "report on a recipe's data: counts, drops, lengths, views, leakage"
+    )
+    _add_recipe(look)
+    look.add_argument("--json", action="store_true", help="for programs")
 
     board = _verb(verbs, "leaderboard", runs.leaderboard, "rebuild the leaderboard from the results alone")
     board.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files are stale")

@@ -51,9 +51,17 @@ class TokenTable:
         """Token ids of the completion of a row."""
         return self._tokens("completion", row)
 
-    def lost(self, response_id: str, fates: Fate) -> bool:
+    def length(self, response_id: str) -> int:
+        """Tokens of the completion of a response."""
+        return len(self.completion(self.rows[response_id]))
+
+    def has_lost(self, response_id: str, fates: Fate) -> bool:
         """Whether any of these things happened to a response."""
         return bool(int(self.fates[self.rows[response_id]]) & fates)
+
+    def lost(self, response_ids: Iterable[str]) -> dict[str, int]:
+        """How many of these responses lost what, by kind."""
+        return _counts(self.fates[[self.rows[response_id] for response_id in response_ids]])
 
     def _tokens(self, column: str, row: int) -> Tokens:
         values, offsets = self._columns[column][row // _BATCH]
@@ -64,6 +72,11 @@ class TokenTable:
 def _ragged(column: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
     """The values of a column of lists, and where each list begins and ends; neither is copied."""
     return column.values.to_numpy(), column.offsets.to_numpy()
+
+
+def _counts(fates: np.ndarray) -> dict[str, int]:
+    counts = {str(fate.name).lower(): int(np.count_nonzero(fates & fate)) for fate in Fate}
+    return {name: count for name, count in counts.items() if count}
 
 
 def tokenise(
@@ -159,9 +172,7 @@ class TokenRows(Sequence[Row]):
     @property
     def lost(self) -> dict[str, int]:
         """How many rows lost what, by kind."""
-        fates = self.table.fates[self.completions]
-        counts = {str(fate.name).lower(): int(np.count_nonzero(fates & fate)) for fate in Fate}
-        return {name: count for name, count in counts.items() if count}
+        return _counts(self.table.fates[self.completions])
 
     def mismatched(self, partners: Sequence[int]) -> TokenRows:
         """The same prompts with the completions of others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -33,7 +34,7 @@ class View:
         units: number of each base pair (or of each labelled response where there are no pairs) to its
             examples. A unit that the view does not show is not there; one whose examples all stand in earlier
             units is empty.
-        num_base_units: base pairs, or labelled responses, of the feedback.
+        num_base_units: base pairs, or labelled responses, of the feedback, each as often as it is annotated.
         paired: whether a unit is a pair, and not a single labelled response.
     """
 
@@ -60,6 +61,8 @@ def make_view(
     labels: Literal["given", "shuffled"] = "given",
     best: Callable[[Sequence[Response]], Sequence[str]] | None = None,
     label_noise: float = 0.0,
+    contradicting_share: float = 0.0,
+    contradictions: Literal["keep", "majority", "drop"] = "keep",
     one_per_prompt: bool = False,
     desirable_fraction: float = 1.0,
     undesirable_fraction: float = 1.0,
@@ -78,6 +81,14 @@ def make_view(
         best: returns better completions for the demonstrations, in their order.
         label_noise: share of the pairs, or of the labels where there are no pairs, that is turned round for
             every kind of loss; a smaller share is a part of a larger one.
+        contradicting_share: of all annotations, the share that contradicts another one, at most half. So many
+            units come once more, turned round, as if an annotator of the opposite taste had judged them too:
+            S / (1 - S) of the units for a share S, a smaller one a part of a larger one. With noise there is
+            one annotation and it is wrong; here both stand, there are more of them, and at one half every
+            unit is shown both ways.
+        contradictions: what kinds without pairs show of a completion that is both desirable and undesirable,
+            over all its units: "keep" both labels, the one that more units give ("majority"; neither where
+            they are equal), or neither ("drop").
         one_per_prompt: keep one labelled completion of each prompt, as many of either label as there can be.
         desirable_fraction: of the distinct desirable completions that is kept, rounded up; a smaller fraction
             keeps a part of what a larger one keeps.
@@ -85,9 +96,11 @@ def make_view(
         seed: of the shuffle, and of what is kept.
 
     Raises:
-        DataError: the view needs pairs and the feedback has none, or one completion a prompt.
+        DataError: the view needs pairs and the feedback has none, or one completion a prompt; or there is
+            nothing but contradictions, and they are not kept.
     """
     base = _turn_round(_pair_units(feedback) if feedback.pairs else _label_units(feedback), label_noise, seed)
+    base += _contradicting(base, contradicting_share, seed)
     if kind == "Pairs" and not feedback.pairs:
         raise DataError(
             "this loss needs pairs, and the data are single answers with a label; use kto, csft or sft"
@@ -101,6 +114,13 @@ def make_view(
         kept = ((number, tuple(e for e in unit if e.desirable)) for number, unit in shown)
         shown = [(number, unit) for number, unit in kept if unit]
     left = dict.fromkeys(example for unit in base for example in unit)
+    if kind != "Pairs" and contradictions != "keep":
+        left = _settled(Counter(example for unit in base for example in unit), contradictions)
+        if not left:
+            raise DataError(
+                f"data.contradictions = {contradictions!r} leaves nothing to train on: every answer is both "
+                "desirable and undesirable; use keep"
+            )
     if one_per_prompt:
         left = _one_per_prompt(left, random.Random(f"one-per-prompt-{seed}"))
     left = _fractions(left, {True: desirable_fraction, False: undesirable_fraction}, seed)
@@ -128,19 +148,48 @@ def _label_units(feedback: Feedback) -> list[tuple[Example, ...]]:
 
 
 def _turn_round(units: list[tuple[Example, ...]], share: float, seed: int) -> list[tuple[Example, ...]]:
-    """Exchange the labels of the first units of a permutation; the preferred side stays the first."""
-    order = list(range(len(units)))
-    random.Random(f"label-noise-{seed}").shuffle(order)
-    wrong = set(order[: _count(share, len(order))])
-    return [
-        tuple(example._replace(desirable=not example.desirable) for example in reversed(unit))
-        if number in wrong
-        else unit
-        for number, unit in enumerate(units)
-    ]
+    """Exchange the labels of a share of the units; the preferred side stays the first."""
+    sources = [unit[0].response.source for unit in units]
+    wrong = set(_drawn(sources, share, random.Random(f"label-noise-{seed}")))
+    return [_turned(unit) if number in wrong else unit for number, unit in enumerate(units)]
 
 
-def _count(share: float, total: int) -> int:
+def _contradicting(
+    units: Sequence[tuple[Example, ...]], share: float, seed: int
+) -> list[tuple[Example, ...]]:
+    """The second annotations, in the order of the first."""
+    sources = [unit[0].response.source for unit in units]
+    drawn = _drawn(sources, share / (1 - share), random.Random(f"contradicting-{seed}"))
+    return [_turned(units[number]) for number in sorted(drawn)]
+
+
+def _settled(votes: Counter[Example], rule: Literal["majority", "drop"]) -> dict[Example, None]:
+    """The examples that no other label contradicts, or is in the minority."""
+    kept: dict[Example, None] = {}
+    for example, num_votes in votes.items():
+        against = votes[example._replace(desirable=not example.desirable)]
+        if not against or (rule == "majority" and num_votes > against):
+            kept[example] = None
+    return kept
+
+
+def _turned(unit: tuple[Example, ...]) -> tuple[Example, ...]:
+    return tuple(example._replace(desirable=not example.desirable) for example in reversed(unit))
+
+
+def _drawn(sources: Sequence[str], share: float, stream: random.Random) -> list[int]:
+    """Numbers of a share of some things, so many of each source: the first of a permutation."""
+    strata: dict[str, list[int]] = {}
+    for number, source in enumerate(sources):
+        strata.setdefault(source, []).append(number)
+    drawn: list[int] = []
+    for members in strata.values():
+        stream.shuffle(members)
+        drawn += members[: share_of(share, len(members))]
+    return drawn
+
+
+def share_of(share: float, total: int) -> int:
     """A share of a total, rounded up; .07 * 100 is a hair above the whole number that it is."""
     return math.ceil(share * total - 1e-9)
 
@@ -166,12 +215,13 @@ def _one_per_prompt(examples: Iterable[Example], stream: random.Random) -> dict[
 def _fractions(
     examples: Iterable[Example], fractions: Mapping[bool, float], seed: int
 ) -> dict[Example, None]:
-    """Of the examples of each label the first of a permutation."""
+    """A fraction of the examples of each label."""
     kept: dict[Example, None] = {}
     for desirable, fraction in fractions.items():
-        order = [example for example in examples if example.desirable is desirable]
-        random.Random(f"kept-{desirable}-{seed}").shuffle(order)
-        kept |= dict.fromkeys(order[: _count(fraction, len(order))])
+        found = [example for example in examples if example.desirable is desirable]
+        sources = [example.response.source for example in found]
+        drawn = _drawn(sources, fraction, random.Random(f"kept-{desirable}-{seed}"))
+        kept |= dict.fromkeys(found[number] for number in drawn)
     return kept
 
 

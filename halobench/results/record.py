@@ -43,6 +43,10 @@ class DataFacts(_Part):
         view_desirable: desirable completions of the view.
         view_undesirable: undesirable completions of the view.
         truncated: texts of the base selection that lost tokens, by kind.
+        num_responses: its distinct responses; None, as what follows, in records from before it was counted.
+        num_contradictions: those of them with a thumb up and one down.
+        mean_words: average length of its desirable and its undesirable responses.
+        leaked: prompts and answers of evaluations that it holds in the same words or nearly so, by set.
     """
 
     sha256: str
@@ -55,6 +59,10 @@ class DataFacts(_Part):
     view_desirable: int
     view_undesirable: int
     truncated: dict[str, int]
+    num_responses: int | None = None
+    num_contradictions: int | None = None
+    mean_words: dict[str, float] | None = None
+    leaked: dict[str, int] | None = None
 
 
 class BudgetFacts(_Part):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -260,6 +260,10 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, contender: Contender) -> ScoringResult:
         """Score the contender on the prompts of its recipe."""
+
+    def prompts(self, materials: Materials) -> Iterable[Prompt]:
+        """What is asked of the contender, to be looked for in what it was trained on."""
+        return (row.prompt for row in materials.prompts.rows)
 
     def config(self, materials: Materials) -> dict[str, Any]:
         """What the numbers depend on beside the policy; its digest names the score files."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halobench.data.rows import Row
 from halobench.data.tokenize import Tokens, tokenize
+from halobench.feedback import Message, Prompt
 from halobench.generation import Decoding, Request, generate
 from halobench.materials import Materials
 from halobench.models.logprobs import batches, predict
@@ -165,6 +166,15 @@ class LmEvalScorer(Scorer):
     """
 
     needs_world: ClassVar[bool] = True
+
+    def prompts(self, materials: Materials) -> Iterable[Prompt]:
+        """The questions of every skill."""
+        world, split = materials.world, materials.recipe.split
+        return (
+            (Message("user", probe.context),)
+            for skill in world.skills
+            for probe in world.probes(skill, split)
+        )
 
     def score(self, contender: Contender) -> ScoringResult:
         """Run lm-eval on every skill."""

@@ -104,6 +104,8 @@ def alignment_view(materials: Materials) -> View:
         labels=recipe.data.labels,
         best=best if recipe.data.demonstrations == "best_of_16" else None,
         label_noise=recipe.data.label_noise,
+        contradicting_share=recipe.data.contradicting_share,
+        contradictions=recipe.data.contradictions,
         one_per_prompt=recipe.data.answers == "one_per_prompt",
         desirable_fraction=recipe.data.desirable_fraction,
         undesirable_fraction=recipe.data.undesirable_fraction,

@@ -58,9 +58,11 @@ def test_table_gives_back_what_the_encoder_gave(artifacts, monkeypatch):
         (letters("o"), letters("p")),
     ]
     assert list(table.rows) == list(responses)
-    cut = [table.lost(key, Fate.COMPLETION_CUT) for key in responses]
+    cut = [table.has_lost(key, Fate.COMPLETION_CUT) for key in responses]
     assert cut == [False, False, False, True, False]
-    assert not any(table.lost(key, Fate.PROMPT_CUT) for key in responses)
+    assert not any(table.has_lost(key, Fate.PROMPT_CUT) for key in responses)
+    assert table.lost(responses) == {"completion_cut": 1}
+    assert [table.length(key) for key in responses] == [3, 1, 0, 4, 1]
 
 
 def test_texts_are_tokenised_once_and_again_for_another_encoder_or_other_texts(artifacts):

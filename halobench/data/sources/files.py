@@ -23,11 +23,13 @@ class Row:
         winner: the preferred or labelled response.
         loser: the other side of a preference; None for a labelled response.
         desirable: the label of a response without a pair.
+        origin: whether the source gives that label, or its score.
     """
 
     winner: Response
     loser: Response | None = None
     desirable: bool = True
+    origin: Literal["native", "score"] = "native"
 
     @property
     def group_id(self) -> str:
@@ -35,6 +37,7 @@ class Row:
         return self.winner.group_id
 
 
+HELD_OUT = "group occurs in a held-out split"
 EMPTY, SAME, NO_PROMPT = "an answer is empty", "both answers are the same", "there is no prompt"
 
 
@@ -70,6 +73,10 @@ class FileSource(Source):
         splits: rows of each split; dev rows whose group occurs in test, and train rows whose group occurs in
             either, are dropped here.
         drops: rows left out while reading, by reason.
+
+    Attributes:
+        splits: the rows that are left of each split.
+        drops: train rows left out, by reason.
     """
 
     def __init__(
@@ -77,37 +84,40 @@ class FileSource(Source):
     ) -> None:
         self.content_id = content_id
         self.has_pairs = all(row.loser is not None for row in splits["train"])
-        test = {row.group_id for row in splits["test"]}
-        dev = [row for row in splits["dev"] if row.group_id not in test]
-        held_out = test | {row.group_id for row in dev}
-        self._train = [row for row in splits["train"] if row.group_id not in held_out]
-        self._held_out = {"dev": dev, "test": splits["test"]}
-        leaked = len(splits["train"]) - len(self._train)
-        self._drops = Counter(drops) + Counter({"group occurs in a held-out split": leaked})
+        test = {group for row in splits["test"] for group in self.groups_of(row)}
+        dev = [row for row in splits["dev"] if test.isdisjoint(self.groups_of(row))]
+        held_out = test | {group for row in dev for group in self.groups_of(row)}
+        train = [row for row in splits["train"] if held_out.isdisjoint(self.groups_of(row))]
+        self.splits: Mapping[str, Sequence[Row]] = {"train": train, "dev": dev, "test": splits["test"]}
+        self.drops = Counter(drops) + Counter({HELD_OUT: len(splits["train"]) - len(train)})
+
+    @staticmethod
+    def groups_of(row: Row) -> tuple[str, ...]:
+        """What a row may not share with a row of another split."""
+        return (row.winner.group_id,)
 
     def check_selection(self, *, num_pairs: int | None) -> None:
         """Raise unless there are that many train rows."""
-        if not self._train:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self._drops.items()))
+        if not self.splits["train"]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.drops.items()))
             raise DataError(f"there is no row to train on{f' (dropped: {reasons})' if reasons else ''}")
-        if num_pairs is not None and num_pairs > len(self._train):
+        if num_pairs is not None and num_pairs > len(self.splits["train"]):
             raise DataError(
-                f"{num_pairs} pairs are asked for but the train split has {len(self._train)}; ask for fewer"
+                f"{num_pairs} pairs are asked for but the train split has {len(self.splits['train'])}; "
+                "ask for fewer"
             )
 
     def feedback(self, *, num_pairs: int | None, split_seed: int) -> Feedback:
         """Select `num_pairs` train rows, the first of a seeded permutation, in the order of the file."""
         self.check_selection(num_pairs=num_pairs)
-        order = list(range(len(self._train)))
-        random.Random(f"selection-{split_seed}").shuffle(order)
-        rows = [self._train[index] for index in sorted(order[:num_pairs])]
-        return feedback_from(rows, self._drops)
+        return feedback_from(select(self.splits["train"], num_pairs, split_seed), self.drops)
 
     def shapes(self) -> Iterable[Prompt]:
         """Return the first prompt of each sequence of roles."""
         found: dict[tuple[str, ...], Prompt] = {}
-        for row in (*self._train, *self._held_out["dev"], *self._held_out["test"]):
-            found.setdefault(tuple(turn.role for turn in row.winner.prompt), row.winner.prompt)
+        for rows in self.splits.values():
+            for row in rows:
+                found.setdefault(tuple(turn.role for turn in row.winner.prompt), row.winner.prompt)
         return found.values()
 
     def prompt_set(self, split: Literal["dev", "test"]) -> PromptSet:
@@ -115,7 +125,7 @@ class FileSource(Source):
 
         Where answers were never paired, one of the two is enough.
         """
-        rows = self._held_out[split]
+        rows = self.splits[split]
         answers: dict[str, tuple[Response, dict[str, None], dict[str, None]]] = {}
         for row in rows:
             _, chosen, rejected = answers.setdefault(row.winner.prompt_id, (row.winner, {}, {}))
@@ -134,11 +144,19 @@ class FileSource(Source):
         return PromptSet(tuple(prompts))
 
 
+def select(rows: Sequence[Row], num_rows: int | None, split_seed: int) -> list[Row]:
+    """Return the first rows of a seeded permutation (all of them if None), in their order."""
+    order = list(range(len(rows)))
+    random.Random(f"selection-{split_seed}").shuffle(order)
+    return [rows[index] for index in sorted(order[:num_rows])]
+
+
 def feedback_from(rows: Iterable[Row], drops: Mapping[str, int]) -> Feedback:
     """Make the tables of preferences, or of labelled responses; a file holds one kind."""
     rows = list(rows)
     if any(row.loser is None for row in rows):
-        return Feedback.from_labels([(row.winner, row.desirable) for row in rows], drops=drops)
+        labels = [(row.winner, row.desirable) for row in rows]
+        return Feedback.from_labels(labels, origins=[row.origin for row in rows], drops=drops)
     return Feedback.from_pairs(
         [(row.winner, row.loser) for row in rows if row.loser is not None], drops=drops
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from halobench.data.pairing import Pairing
+from halobench.data.sources.files import Row
 from halobench.data.sources.published import answer, number, text
 from halobench.data.sources.ranked import RankedSource
 from halobench.data.sources.reading import Record
@@ -36,11 +37,23 @@ class HelpSteer2(RankedSource):
             yield list(answers)
 
     @classmethod
+    def rows_of(
+        cls,
+        record: Any,
+        split: str,
+        drops: Counter[str],
+        *,
+        pairing: Pairing | Literal["single"] | None = None,
+    ) -> Sequence[Row]:
+        """Pair the answers to a prompt, or leave them single; one alone is no pair."""
+        if len(record) == 1 and pairing != "single":
+            drops["the prompt has one answer"] += 1
+        return super().rows_of(record, split, drops, pairing=pairing)
+
+    @classmethod
     def answers_of(cls, record: list[Record], drops: Counter[str]) -> Iterator[list[Response]]:
         """Yield the answers to a prompt."""
         prompt = _turns(text(record[0], "prompt"))
-        if len(record) == 1:
-            drops["the prompt has one answer"] += 1
         yield [
             answer(prompt, text(rated, "response"), source="helpsteer2", score=number(rated, "helpfulness"))
             for rated in record

@@ -21,12 +21,14 @@ _ROLES = {"Human": "user", "Assistant": "assistant"}
 class HH(PublishedSource):
     """HH-RLHF transcripts from a folder (subsets with train and test .jsonl.gz or .jsonl), or from a Hub id.
 
+    The subsets are helpful-base, helpful-online, helpful-rejection-sampled and harmless-base.
     Turns are told apart by their marker, the answer is what follows the last Assistant marker, the group is
     the first Human turn. A row is dropped, and counted, unless both prompts agree, both answers say something
     and differ. A tenth of the train groups is held out as dev; train groups that occur in test are dropped.
     """
 
     hub_id: ClassVar[str] = "Anthropic/hh-rlhf"
+    subsets = "folders"
 
     @classmethod
     def rows_of(cls, record: Record, split: str, drops: Counter[str]) -> Sequence[Row]:

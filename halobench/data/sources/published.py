@@ -40,9 +40,10 @@ class PublishedSource(FileSource):
     hub_id: ClassVar[str]
 
     @classmethod
-    def open(cls, *, path: str | None, world_seed: int, **options: Any) -> Self:
-        """Read and parse every row; options are those of `rows_of`."""
-        splits, content = read_published(path or cls.hub_id)
+    def open(cls, *, path: str | None, world_seed: int, subset: str | None = None, **options: Any) -> Self:
+        """Read and parse every row, or those of a part; options are those of `rows_of`."""
+        key = "name" if cls.subsets == "configurations" else "data_dir"
+        splits, content = read_published(path or cls.hub_id, subset, key=key)
         problems: list[str] = []
         drops: Counter[str] = Counter()
         parsed = {
@@ -57,7 +58,8 @@ class PublishedSource(FileSource):
         held_out = {split: rows for split, rows in parsed.items() if split != "train"}
         shares = {f"{split}_share": 0.0 if split in held_out else 0.1 for split in ("test", "dev")}
         divided = split_by_group(parsed["train"], **shares)
-        content_id = "-".join([cls.__name__.lower(), content, *options.values()])
+        told = [value for value in (subset, *options.values()) if value is not None]
+        content_id = "-".join([cls.__name__.lower(), content, *told])
         return cls(content_id, {**divided, **held_out}, drops)
 
     @classmethod

@@ -27,30 +27,53 @@ class Published(NamedTuple):
     content: str
 
 
-def read_published(path: str) -> Published:
+def read_published(path: str, subset: str | None = None, *, key: str = "data_dir") -> Published:
     """Read a file, a folder of files or a saved data set, or a data set of the Hub.
 
     A file, and a folder without one that is named for a split, is all train. Of a data set that calls its
     splits otherwise, those count whose names begin like train, dev or valid, test or eval.
 
+    Args:
+        path: of the file or folder, or the id of the data set.
+        subset: the part that is read: of a folder that folder in it, of a data set of the Hub what its loader
+            knows by that name.
+        key: what the loader calls a part, "data_dir" or "name".
+
     Raises:
-        DataError: there is nothing, or no train split.
+        DataError: there is nothing, no such part, or no train split.
     """
     from datasets import disable_progress_bars
 
     disable_progress_bars()
     place = Path(path)
     if place.is_file():
+        if subset is not None:
+            raise DataError(f"data.subset = {subset!r}: {path} is one file and has no parts; drop it")
         return _read_files(path, {"train": [place]})
     if place.is_dir():
+        if subset is not None:
+            place = _part(place, subset)
         if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            return _read_saved(path)
-        return _read_files(path, _files_by_split(place))
-    return _read_hub(path)
+            return _read_saved(str(place))
+        return _read_files(str(place), _files_by_split(place))
+    return _read_hub(path, {} if subset is None else {key: subset})
+
+
+def _part(folder: Path, subset: str) -> Path:
+    holders = {parent for file in _files(folder) for parent in file.parents if folder in parent.parents}
+    parts = {part.relative_to(folder).as_posix(): part for part in sorted(holders)}
+    if subset not in parts:
+        found = f"there are {', '.join(parts)}" if parts else "it has no folders with rows; drop it"
+        raise DataError(f"data.subset = {subset!r}: no such folder in {folder}; {found}")
+    return parts[subset]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and _loader(file) is not None]
 
 
 def _files_by_split(folder: Path) -> dict[str, list[Path]]:
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and _loader(file) is not None]
+    files = _files(folder)
     found: dict[str, list[Path]] = {}
     for file in files:
         split = _split_of(file.name)
@@ -103,15 +126,16 @@ def _read_saved(path: str) -> Published:
     return _by_split(path, rows)
 
 
-def _read_hub(path: str) -> Published:
+def _read_hub(path: str, part: dict[str, str]) -> Published:
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(path, cache_dir=str(home() / "datasets"))
+        rows = load_dataset(path, cache_dir=str(home() / "datasets"), **part)
     except (FileNotFoundError, ConnectionError, ValueError) as error:
+        subset = "".join(f" with data.subset = {name!r}" for name in part.values())
         raise DataError(
-            f"data.path = {path!r}: neither a file, a folder, nor a data set that can be fetched "
-            f"({str(error).splitlines()[0]})"
+            f"data.path = {path!r}{subset}: neither a file, a folder, nor a data set that can be fetched "
+            f"({' '.join(str(error).split())})"
         ) from None
     return _by_split(path, rows)
 

@@ -15,9 +15,13 @@ from halobench.registry import SOURCES
 
 @SOURCES.register("safe_rlhf", source="Ji et al. 2024, arXiv:2406.15513; Hub id PKU-Alignment/PKU-SafeRLHF")
 class SafeRLHF(PublishedSource):
-    """PKU-SafeRLHF, the more helpful answer preferred; safe_rlhf_harmless prefers the safer one."""
+    """PKU-SafeRLHF, the more helpful answer preferred; safe_rlhf_harmless prefers the safer one.
+
+    The subsets are named for the model that answers: alpaca-7b, alpaca2-7b and alpaca3-8b.
+    """
 
     hub_id: ClassVar[str] = "PKU-Alignment/PKU-SafeRLHF"
+    subsets = "configurations"
     judged_by: ClassVar[str] = "better_response_id"
 
     @classmethod

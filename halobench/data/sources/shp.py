@@ -23,10 +23,12 @@ class SHP(PublishedSource):
     """SHP pairs; the score of a comment is its votes, the group the post.
 
     To train on, the better comment must have twice the votes, and at most five pairs of a post are taken, the
-    first of a permutation that is seeded by the post. The other splits are whole.
+    first of a permutation that is seeded by the post. The other splits are whole. The subsets are the 18
+    forums, askculinary for example.
     """
 
     hub_id: ClassVar[str] = "stanfordnlp/SHP"
+    subsets = "folders"
 
     @classmethod
     def gather(cls, records: Iterable[Record]) -> Iterator[list[Record]]:
