@@ -21,10 +21,8 @@ from halobench.scoring.base import Contender, ScoringResult
 from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of
 from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
 from halobench.training import CURVES, SUMMARY
-from halobench.training.data import alignment_plan, alignment_view
 
 SAMPLES = "samples.parquet"
-_ESTIMATED_ROWS = 200
 
 
 def is_done(recipe: Recipe, store: Store) -> bool:
@@ -38,23 +36,6 @@ def is_done(recipe: Recipe, store: Store) -> bool:
     return all(
         store.has_scores(recipe.run_id, name, _config_id(name, materials)) for name in recipe.scoring.scorers
     )
-
-
-def estimate_tokens(recipe: Recipe) -> float:
-    """Tokens that the alignment of a run will put through the model, by the lengths of a few completions."""
-    if recipe.evaluate != "aligned":
-        return 0.0
-    materials = Materials(recipe)
-    encoder = materials.encoder(materials.tokenizer)
-    responses = list(materials.feedback.responses.values())
-    lengths = []
-    for row in responses[:_ESTIMATED_ROWS]:
-        prompt = encoder.prompt(row.prompt)
-        lengths.append(len(prompt) + len(encoder.completion(row.completion, len(prompt))))
-    view = alignment_view(materials)
-    completions = sum(len(view.units[unit]) for step in alignment_plan(materials, view) for unit in step)
-    passes = 2 if materials.loss.uses_z0 else 1
-    return passes * completions * sum(lengths) / len(lengths)
 
 
 def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False) -> str:

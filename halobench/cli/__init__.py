@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halobench.api import DEFAULT_RESULTS
-from halobench.cli import inspect, maintain, runs
+from halobench.cli import inspect, maintain, plan, runs
 from halobench.errors import HalobenchError
 
 _EXAMPLES = {
@@ -24,7 +24,8 @@ _EXAMPLES = {
   halobench run my_recipe.yaml loss.beta=0.3 'seed=[0,1,2]' --jobs 4""",
     "plan": """examples:
   halobench plan quickstart
-  halobench plan quickstart seed=0 --json""",
+  halobench plan quickstart seed=0 --json
+  halobench plan archangel/llama-7b-fair --device h100-80gb""",
     "leaderboard": """examples:
   halobench leaderboard             rebuild leaderboard/ from results/
   halobench leaderboard --check     exit 1 if the files there are stale""",
@@ -92,10 +93,18 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="run again what is recorded, and compare")
     _add_results(run)
 
-    plan = _verb(verbs, "plan", runs.plan, "validate and expand a recipe; run nothing")
-    _add_recipe(plan)
-    plan.add_argument("--json", action="store_true", help="for programs")
-    _add_results(plan)
+    plans = _verb(
+        verbs, "plan", plan.plan, "validate and expand a recipe, say what it takes; fetch and run nothing"
+    )
+    _add_recipe(plans)
+    plans.add_argument(
+        "--device", metavar="NAME", help="say whether it fits and how many GPU-hours: a100-80gb, h200, ..."
+    )
+    plans.add_argument(
+        "--mfu", type=float, default=0.4, metavar="SHARE", help="of its peak, for GPU-hours; by default 0.4"
+    )
+    plans.add_argument("--json", action="store_true", help="for programs")
+    _add_results(plans)
 
     board = _verb(verbs, "leaderboard", runs.leaderboard, "rebuild the leaderboard from the results alone")
     board.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files are stale")
