@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
+from halobench.published.sizes import UNFETCHED, Unfetched, model_config, names_of, sizes_of
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SCORERS, SOURCES
 from halobench.sections import Data, Origin, Part
@@ -51,7 +52,12 @@ REFUSED_TRAINER_KEYS = {
 
 
 def check_point(
-    values: dict[str, Any], where: Where, file_keys: Sequence[str], problems: list[str]
+    values: dict[str, Any],
+    where: Where,
+    file_keys: Sequence[str],
+    problems: list[str],
+    *,
+    planned: bool = False,
 ) -> Recipe | None:
     """Validate a point; what is wrong is appended to `problems`, one line each.
 
@@ -60,6 +66,7 @@ def check_point(
         where: dotted key to " in FILE", for messages.
         file_keys: keys that only a recipe file has, for suggestions.
         problems: receives the messages.
+        planned: whether published sizes may stand for data sets and models that are not on this machine.
 
     Returns:
         The recipe, its loss with every parameter and its content digests filled in; None if anything is
@@ -74,15 +81,19 @@ def check_point(
     loss = _check_loss(values.get("loss"), where, found)
     found += _check_trainer(values.get("trainer"), where)
     if recipe is None:
-        _check_data(values.get("data"), values.get("world_seed", 0), where, found)
+        _check_data(values.get("data"), values.get("world_seed", 0), where, found, planned)
     else:
-        source = _check_source(recipe.data, recipe.world_seed, where, found)
-        content = _check_model(recipe, source, where, found)
+        source = _check_source(recipe.data, recipe.world_seed, where, found, planned)
+        of_model: list[str] = []
+        content = _check_model(recipe, source, where, of_model)
+        stand_in = _published_model(recipe) if planned and of_model else {}
+        content |= stand_in
+        found += [] if stand_in else of_model
         found += _check_scorers(recipe, source, where)
         if loss is not None:
             found += _check_pairs(recipe, source, where)
         if (
-            source is not None and not source.is_world
+            source is not None and not isinstance(source, Unfetched) and not source.is_world
         ):  # a world has prompts for sure, and drawing them takes time
             found += _unknown(partial(source.prompt_set, recipe.split), f"data.path{where('data.path')}")
         found += _check_board(recipe, source, where)
@@ -142,13 +153,13 @@ def _check_trainer(trainer: Any, where: Where) -> list[str]:
     return lines
 
 
-def _check_data(section: Any, world_seed: Any, where: Where, found: list[str]) -> None:
+def _check_data(section: Any, world_seed: Any, where: Where, found: list[str], planned: bool) -> None:
     """Check the section `data` of a recipe that is not valid elsewhere."""
     try:
         data = Data.model_validate(section)
     except ValidationError:
         return  # told already
-    _check_source(data, world_seed if isinstance(world_seed, int) else 0, where, found)
+    _check_source(data, world_seed if isinstance(world_seed, int) else 0, where, found, planned)
 
 
 def _unknown(step: Callable[[], Any], place: str) -> list[str]:
@@ -213,22 +224,38 @@ def open_source(origin: Origin, world_seed: int) -> Source:
     return _open(origin.source, origin.path, world_seed, **origin.options)
 
 
-def _check_source(data: Data, world_seed: int, where: Where, found: list[str]) -> Source | None:
+def _check_source(
+    data: Data, world_seed: int, where: Where, found: list[str], planned: bool
+) -> Source | Unfetched | None:
+    source: Source | Unfetched
     try:
         source = open_source(data, world_seed)
     except UnknownNameError as error:
         found += [f"data.source{where('data.source')}: {problem}" for problem in error.problems]
         return None
     except HalobenchError as error:
-        found += error.problems
-        return None
+        sizes = sizes_of(data) if planned else None
+        if sizes is None:
+            found += error.problems
+            return None
+        source = Unfetched(" + ".join(names_of(data)), sizes)
     found += _unknown(
         lambda: source.check_selection(num_pairs=data.num_pairs), f"data.num_pairs{where('data.num_pairs')}"
     )
     return source
 
 
-def _check_model(recipe: Recipe, source: Source | None, where: Where, found: list[str]) -> dict[str, str]:
+def _published_model(recipe: Recipe) -> dict[str, str]:
+    """What stands for the digest of a model that is not here; nothing where its sizes are not published."""
+    path = recipe.model.path
+    if path is None or Path(path).exists() or model_config(path) is None:
+        return {}
+    return {"model": UNFETCHED + path}
+
+
+def _check_model(
+    recipe: Recipe, source: Source | Unfetched | None, where: Where, found: list[str]
+) -> dict[str, str]:
     """Return the digests of the model folder and the tokenizer, where there are any."""
     model = recipe.model
     content = {}
@@ -291,7 +318,7 @@ def tokenizer_file(path: str) -> Path:
     return Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
 
 
-def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[str]:
+def _check_scorers(recipe: Recipe, source: Source | Unfetched | None, where: Where) -> list[str]:
     lines = []
     for name in recipe.scoring.scorers:
         place = f"scoring.scorers{where('scoring.scorers')}"
@@ -310,7 +337,7 @@ def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[
     return lines
 
 
-def _check_pairs(recipe: Recipe, source: Source | None, where: Where) -> list[str]:
+def _check_pairs(recipe: Recipe, source: Source | Unfetched | None, where: Where) -> list[str]:
     if recipe.evaluate != "aligned" or recipe.view != "Pairs":
         return []
     lines = []
@@ -327,7 +354,7 @@ def _check_pairs(recipe: Recipe, source: Source | None, where: Where) -> list[st
     return lines
 
 
-def _check_board(recipe: Recipe, source: Source | None, where: Where) -> list[str]:
+def _check_board(recipe: Recipe, source: Source | Unfetched | None, where: Where) -> list[str]:
     metric = recipe.board.metric
     scorer, _, name = metric.partition("/")
     if metric == "implied_reward/accuracy" and source is not None and not source.has_pairs:
@@ -343,7 +370,7 @@ def _check_board(recipe: Recipe, source: Source | None, where: Where) -> list[st
     ]
 
 
-def _check_world_needs(recipe: Recipe, source: Source | None, where: Where) -> list[str]:
+def _check_world_needs(recipe: Recipe, source: Source | Unfetched | None, where: Where) -> list[str]:
     if source is None or source.is_world:
         return []
     lines = []

@@ -89,6 +89,7 @@ def compose(
     plugins: Sequence[str] = (),
     *,
     loss: Mapping[str, Any] | None = None,
+    planned: bool = False,
 ) -> Suite:
     """Expand a recipe file into validated runs.
 
@@ -97,6 +98,7 @@ def compose(
         overrides: `key.path=value` each, strongest of all; a varied key's axis is replaced.
         plugins: Python files to import first.
         loss: keys that state a loss which is imported already: `loss`, and `plugins` for the workers.
+        planned: whether published sizes may stand for what is not on this machine; such a suite cannot run.
 
     Raises:
         RecipeError: anything is wrong; one line per problem, all of them at once.
@@ -123,7 +125,7 @@ def compose(
     document.setdefault("suite", path.stem)
     _declare_family(document)
     points, notes = _points(document, stated, str(recipe), origins)
-    recipes = [check_point(p.values, p.where, FILE_KEYS, problems) for p in points]
+    recipes = [check_point(p.values, p.where, FILE_KEYS, problems, planned=planned) for p in points]
     _require_applied(stated, recipes, problems)
     if problems:
         raise RecipeError(*dict.fromkeys(problems))

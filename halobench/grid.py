@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from halobench.estimate import Cost, estimate
 from halobench.materials import check_texts
 from halobench.pool import Here, Task, Watcher, Workers
+from halobench.published.sizes import unfetched
 from halobench.recipe import Recipe
 from halobench.results.store import Store
-from halobench.run import estimate_tokens, is_done
+from halobench.run import is_done
+from halobench.sections import Execution
 from halobench.stages import stages_of
 from halobench.storage import home, sweep
 
@@ -49,7 +52,7 @@ def missing_tasks(
     """
     distinct = {recipe.run_id: recipe for recipe in recipes}.values()
     wanted = [recipe for recipe in distinct if force or not is_done(recipe, store)][:limit]
-    check_texts(wanted)
+    check_texts(recipe for recipe in wanted if not unfetched(recipe))
     stages: dict[str, Task] = {}
     runs = []
     for recipe in wanted:
@@ -63,22 +66,26 @@ def missing_tasks(
     return [*sorted(stages.values(), key=lambda task: len(task.needs)), *runs]
 
 
-def estimates(recipes: Sequence[Recipe], store: Store) -> dict[str, tuple[float, float | None]]:
-    """Return, for each run_id, the tokens it trains on, about, and its seconds if a run like it is recorded.
+def estimates(recipes: Sequence[Recipe], store: Store) -> dict[str, tuple[Cost, float | None]]:
+    """Return, for each run_id, what it takes, about, and its seconds if a run like it is recorded.
 
     Seconds are the mean of the recorded runs of the same row, else of the same setting; on another machine
     they are another machine's. Seeds of one row are taken to cost the same.
     """
     records = list(store.records())
-    found: dict[tuple[str, str], tuple[float, float | None]] = {}
+
+    def key_of(recipe: Recipe) -> tuple[str, str, Execution]:
+        return recipe.setting_id, recipe.method_id, recipe.execution
+
+    found: dict[tuple[str, str, Execution], tuple[Cost, float | None]] = {}
     for recipe in recipes:
-        key = recipe.setting_id, recipe.method_id
+        key = key_of(recipe)
         if key not in found:
             similar = [record for record in records if record.setting_id == recipe.setting_id]
             same = [record for record in similar if record.method_id == recipe.method_id]
             seconds = [_recorded_seconds(record.run_id, store) for record in same or similar]
-            found[key] = estimate_tokens(recipe), sum(seconds) / len(seconds) if seconds else None
-    return {recipe.run_id: found[recipe.setting_id, recipe.method_id] for recipe in recipes}
+            found[key] = estimate(recipe), sum(seconds) / len(seconds) if seconds else None
+    return {recipe.run_id: found[key_of(recipe)] for recipe in recipes}
 
 
 def _recorded_seconds(run_id: str, store: Store) -> float:

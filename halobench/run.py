@@ -23,10 +23,8 @@ from halobench.scoring.leakage import leaked_counts
 from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of
 from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
 from halobench.training import CURVES, SUMMARY
-from halobench.training.data import alignment_plan, alignment_view
 
 SAMPLES = "samples.parquet"
-_ESTIMATED_ROWS = 200
 
 
 def is_done(recipe: Recipe, store: Store) -> bool:
@@ -40,21 +38,6 @@ def is_done(recipe: Recipe, store: Store) -> bool:
     return all(
         store.has_scores(recipe.run_id, name, _config_id(name, materials)) for name in recipe.scoring.scorers
     )
-
-
-def estimate_tokens(recipe: Recipe) -> float:
-    """Tokens that the alignment of a run will put through the model, by the lengths of a few completions."""
-    if recipe.evaluate != "aligned":
-        return 0.0
-    materials = Materials(recipe)
-    encoder = materials.encoder(materials.tokenizer)
-    responses = list(materials.feedback.responses.values())
-    rows = encoder.encode([(row.prompt, row.completion) for row in responses[:_ESTIMATED_ROWS]])
-    lengths = [len(row.prompt) + len(row.completion) for row in rows]
-    view = alignment_view(materials)
-    completions = sum(len(view.units[unit]) for step in alignment_plan(materials, view) for unit in step)
-    passes = 2 if materials.loss.uses_z0 else 1
-    return passes * completions * sum(lengths) / len(lengths)
 
 
 def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halobench.api import DEFAULT_RESULTS
-from halobench.cli import data, inspect, maintain, runs
+from halobench.cli import data, inspect, maintain, plan, runs
 from halobench.errors import HalobenchError
 
 _EXAMPLES = {
@@ -24,7 +24,8 @@ _EXAMPLES = {
   halobench run my_recipe.yaml loss.beta=0.3 'seed=[0,1,2]' --jobs 4""",
     "plan": """examples:
   halobench plan quickstart
-  halobench plan quickstart seed=0 --json""",
+  halobench plan quickstart seed=0 --json
+  halobench plan archangel/llama-7b-fair --device h100-80gb""",
     "data": """examples:
   halobench data quickstart seed=0
   halobench data studies/real_feedback data.path=FOLDER model.tokenizer.path=FILE seed=0 --json""",
@@ -95,10 +96,18 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="run again what is recorded, and compare")
     _add_results(run)
 
-    plan = _verb(verbs, "plan", runs.plan, "validate and expand a recipe; run nothing")
-    _add_recipe(plan)
-    plan.add_argument("--json", action="store_true", help="for programs")
-    _add_results(plan)
+    plans = _verb(
+        verbs, "plan", plan.plan, "validate and expand a recipe, say what it takes; fetch and run nothing"
+    )
+    _add_recipe(plans)
+    plans.add_argument(
+        "--device", metavar="NAME", help="say whether it fits and how many GPU-hours: a100-80gb, h200, ..."
+    )
+    plans.add_argument(
+        "--mfu", type=float, default=0.4, metavar="SHARE", help="of its peak, for GPU-hours; by default 0.4"
+    )
+    plans.add_argument("--json", action="store_true", help="for programs")
+    _add_results(plans)
 
     look = _verb(
         verbs, "data", data.data, "report on a recipe's data: counts, drops, lengths, views, leakage"

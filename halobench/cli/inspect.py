@@ -12,6 +12,7 @@ import yaml
 
 from halobench.compose import compose
 from halobench.errors import ResultsError, UnknownNameError
+from halobench.published.sizes import fetch_nothing
 from halobench.recipe_file import builtin_recipes, recipes_folder
 from halobench.registry import LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
 from halobench.results.store import Store
@@ -83,7 +84,8 @@ def show(arguments: argparse.Namespace) -> int:
         )
         _print(dumped, f"{facts_text}\n{text}", arguments.json)
     elif name in builtin_recipes() or name.endswith((".yaml", ".yml")):
-        suite = compose(name, plugins=arguments.plugin)
+        fetch_nothing()
+        suite = compose(name, plugins=arguments.plugin, planned=True)
         first = suite.recipes[0].model_dump(mode="json")
         text = yaml.safe_dump(first, sort_keys=False)
         rows = {recipe.label for recipe in suite.recipes}

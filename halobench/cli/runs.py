@@ -1,9 +1,8 @@
-"""The verbs that run and compare: run, plan, leaderboard, results diff."""
+"""The verbs that run and compare: run, leaderboard, results diff."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Iterable
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halobench.api import SuiteRun, board_folder, run_suite
-from halobench.compose import compose
 from halobench.errors import ResultsError
 from halobench.results.store import Store
 
@@ -63,7 +61,7 @@ def _where_time_went(outcome: Outcome, store: Store) -> str:
     shares["everything else"] = max(0.0, total - sum(shares.values()))
     rate = sum(each["tokens"] for each in sampled) / sampling if sampling else 0.0
     told = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in shares.items())
-    return f"worker time {_seconds(total)}: {told}; {rate:,.0f} tokens sampled per second"
+    return f"worker time {seconds_text(total)}: {told}; {rate:,.0f} tokens sampled per second"
 
 
 def _report_failures(done: SuiteRun) -> None:
@@ -89,71 +87,8 @@ def _command(arguments: argparse.Namespace) -> str:
     return shlex.join(parts)
 
 
-def plan(arguments: argparse.Namespace) -> int:
-    """Print the runs of a recipe: done or missing, shared stages, what they will take."""
-    from halobench.grid import estimates, missing_tasks
-
-    suite = compose(arguments.recipe, arguments.overrides, arguments.plugin)
-    store = Store(arguments.results)
-    tasks = missing_tasks(suite.recipes, store)
-    missing = {task.name for task in tasks if task.stage is None}
-    rows: list[dict[str, Any]] = []
-    costs = estimates(suite.recipes, store)
-    # points that differ in what their loss does not use are one run
-    for recipe in {recipe.run_id: recipe for recipe in suite.recipes}.values():
-        tokens, seconds = costs[recipe.run_id]
-        rows.append(
-            {
-                "run_id": recipe.run_id,
-                "row": recipe.label,
-                "seed": recipe.seed,
-                "state": "missing" if recipe.run_id in missing else "done",
-                "tokens": tokens,
-                "seconds": seconds,
-            }
-        )
-    stages = [task.name for task in tasks if task.stage is not None]
-    if arguments.json:
-        document = {
-            "suite": suite.name,
-            "points": len(suite.recipes),
-            "runs": rows,
-            "missing_stages": stages,
-            "notes": suite.notes,
-        }
-        print(json.dumps(document, indent=2))
-        return 0
-    width = max(len(row["run_id"]) for row in rows)
-    print(f"{'run':{width}}  {'row':14} {'seed':>4}  {'state':8} {'tokens':>9} {'time':>7}")
-    for row in rows:
-        print(
-            f"{row['run_id']:{width}}  {row['row']:14} {row['seed']:4}  {row['state']:8} "
-            f"{_tokens(row['tokens']):>9} {_seconds(row['seconds']):>7}"
-        )
-    todo = [row for row in rows if row["state"] == "missing"]
-    known = [row["seconds"] for row in todo if row["seconds"] is not None]
-    print(
-        f"\n{suite.name}: {len(rows)} runs, {len(rows) - len(todo)} done, {len(todo)} missing; "
-        f"shared stages to make: {', '.join(stages) or 'none'}"
-    )
-    if todo:
-        total = _seconds(sum(known)) if len(known) == len(todo) else "unknown until a run like it is recorded"
-        print(f"missing: about {_tokens(sum(row['tokens'] for row in todo))} tokens; worker time {total}")
-    if len(rows) < len(suite.recipes):
-        print(
-            f"note: {len(suite.recipes)} points are {len(rows)} runs; "
-            "the others differ in what their loss does not use"
-        )
-    for note in suite.notes:
-        print(f"note: {note}")
-    return 0
-
-
-def _tokens(count: float) -> str:
-    return f"{count / 1e6:.1f}M" if count >= 1e5 else f"{count / 1e3:.1f}k"
-
-
-def _seconds(seconds: float | None) -> str:
+def seconds_text(seconds: float | None) -> str:
+    """Say how long something takes."""
     if seconds is None:
         return "-"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

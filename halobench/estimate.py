@@ -1,0 +1,356 @@
+"""What a run will put through its model, counted on the data or from published sizes, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from transformers import AutoConfig, LlamaConfig
+
+from halobench.cost import (
+    NOTHING,
+    WEIGHT_BYTES,
+    Memory,
+    Shape,
+    Traffic,
+    adapter_parameters,
+    flops,
+    memory,
+    shape_of,
+)
+from halobench.losses.base import Loss
+from halobench.materials import Materials
+from halobench.published.sizes import UNFETCHED, model_config, sizes_of
+from halobench.recipe import Recipe
+from halobench.sections import Data
+from halobench.stages import stages_of
+from halobench.storage import digest
+from halobench.training.data import alignment_plan, alignment_view
+
+_ESTIMATED_ROWS = 200
+# of GPT-NeoX's tokenizer on HH-RLHF, OpenAssistant, UltraFeedback and the KTO mix: 3.7, 4.3, 4.1, 4.2
+_CHARACTERS_PER_TOKEN = 4.1
+_SAMPLERS = ("oracle", "alpaca_eval")
+# texts that are sampled at the same time, and bytes of their keys and values on a GPU; see generation.py
+_NUM_TEXTS, _KEPT_BYTES = 1024, 2**33
+
+
+class Counts(NamedTuple):
+    """Sizes of a run's alignment, and of what its stages share.
+
+    Attributes:
+        steps: optimizer steps.
+        units: that all steps together hold.
+        completions: in these.
+        rows: distinct completions of the view.
+        prompts: distinct ones that these answer, once for each unit.
+        demonstrations: of the SFT stage, in one epoch.
+        test: prompts that are scored.
+        dev: prompts that choose a temperature.
+        prompt: mean tokens of a prompt.
+        completion: mean tokens of a completion.
+        document: mean tokens of a world's document.
+    """
+
+    steps: int
+    units: int
+    completions: int
+    rows: int
+    prompts: int
+    demonstrations: int
+    test: int
+    dev: int
+    prompt: float
+    completion: float
+    document: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run takes.
+
+    Attributes:
+        tokens: that its alignment trains on, as records count them: a prompt once for each completion.
+        flops: of the alignment, its own passes without gradient, and its scoring.
+        shared: name of each pass that other runs need too (stages, the reference's log-probabilities) to its
+            FLOPs.
+        memory: of the alignment, in bytes.
+    """
+
+    tokens: float
+    flops: float
+    shared: dict[str, float]
+    memory: Memory
+
+
+def estimate(recipe: Recipe) -> Cost:
+    """Estimate what a run takes."""
+    loss = Materials(recipe).loss
+    counts = _counts(recipe, loss)
+    shape = _shape(recipe)
+    trained = _adapter(recipe, shape)
+    recomputes = recipe.execution.gradient_checkpointing
+
+    def cost(traffic: Traffic, *, gradient: bool, adapted: bool = True) -> float:
+        """FLOPs of a pass of this model."""
+        return flops(
+            traffic,
+            shape,
+            gradient=gradient,
+            adapter=trained if adapted else None,
+            recomputes=recomputes and gradient,
+        )
+
+    shared: dict[str, float] = {}
+    keys = {key.stage: key.path.name for key in stages_of(recipe)}
+    if recipe.base is not None and "base" in keys:
+        documents = recipe.base.steps * recipe.base.batch_documents
+        shared[keys["base"]] = cost(
+            Traffic.of(0, documents, 0, counts.document), gradient=True, adapted=False
+        )
+    if recipe.sft is not None and "sft" in keys:
+        shown = recipe.sft.epochs * counts.demonstrations
+        shared[keys["sft"]] = cost(
+            Traffic.of(shown, shown, counts.prompt, counts.completion), gradient=True, adapted=False
+        )
+    own = tokens = 0.0
+    trains = NOTHING
+    if recipe.evaluate == "aligned":
+        packed = recipe.execution.hot_path == "fused"
+        trains = _traffic(counts, counts.units, counts.completions, packed=packed)
+        own += cost(trains, gradient=True)
+        in_parts = trains.tokens > counts.steps * _step_tokens(recipe)
+        if loss.uses_z0:
+            own += cost(_mismatched(counts, in_parts=in_parts, packed=packed), gradient=False)
+        if type(loss).statistics is not Loss.statistics and in_parts:
+            own += cost(trains, gradient=False)  # asked for before the first microbatch of several
+        passes = 2 if loss.uses_z0 else 1
+        tokens = passes * counts.completions * (counts.prompt + counts.completion)
+        if loss.needs_reference:
+            rows = _traffic(counts, counts.prompts, counts.rows, packed=packed)
+            shared[f"reference-{_rows_key(recipe)}"] = cost(rows, gradient=False)
+            if loss.uses_z0:
+                rows = _traffic(counts, counts.rows, counts.rows, packed=packed)
+                shared[f"mismatched-{_rows_key(recipe)}"] = cost(rows, gradient=False)
+    own += cost(_scored(recipe, counts), gradient=False)
+    return Cost(tokens, own, shared, _memory(recipe, shape, trained, counts, trains))
+
+
+def _traffic(counts: Counts, units: float, completions: float, *, packed: bool) -> Traffic:
+    """Completions with their prompts: once for each unit, or, padded, for each completion."""
+    return Traffic.of(units if packed else completions, completions, counts.prompt, counts.completion)
+
+
+def _mismatched(counts: Counts, *, in_parts: bool, packed: bool) -> Traffic:
+    """The other completions for z0: on the prompts of the main pass, or standing alone in steps of parts."""
+    alone = Traffic.of(counts.completions, counts.completions, counts.prompt, counts.completion)
+    if not packed or in_parts:
+        return alone
+    scored = counts.completions * counts.completion
+    return Traffic(scored, scored, scored * (counts.prompt + counts.completion / 2))
+
+
+def _step_tokens(recipe: Recipe) -> float:
+    """Tokens of a step that go through at once."""
+    return recipe.execution.microbatch_tokens * recipe.execution.devices
+
+
+def _scored(recipe: Recipe, counts: Counts) -> Traffic:
+    """What scoring asks of the policy, its longest answers taken."""
+    total = NOTHING
+    scoring = recipe.scoring
+    if "implied_reward" in scoring.scorers and recipe.evaluate == "aligned":
+        total += Traffic.of(counts.test, 2 * counts.test, counts.prompt, counts.completion)
+    if set(_SAMPLERS) & set(scoring.scorers):
+        choices = [scoring.samples_per_prompt if t > 0 else 1 for t in scoring.temperatures]
+        passes = [(counts.dev, samples) for samples in choices] if "oracle" in scoring.scorers else []
+        passes += [(counts.test, scoring.samples_per_prompt)] * (2 if passes else 1)  # at T=1, and at T*
+        for prompts, samples in passes:
+            total += Traffic.of(prompts, prompts * samples, counts.prompt, scoring.max_new_tokens)
+    return total
+
+
+def _rows_key(recipe: Recipe) -> str:
+    """Digest of which rows the reference scores; what thins them makes others of them."""
+    data = recipe.data.model_dump(mode="json", exclude_defaults=True)
+    thinned = {
+        key: data[key]
+        for key in ("answers", "desirable_fraction", "undesirable_fraction", "demonstrations")
+        if key in data
+    }
+    return digest(
+        [
+            recipe.reference_identity,
+            recipe.selection_identity,
+            recipe.data_seed,
+            thinned,
+            recipe.view if thinned else None,
+        ]
+    )[:16]
+
+
+def _memory(recipe: Recipe, shape: Shape, trained: int | None, counts: Counts, trains: Traffic) -> Memory:
+    execution = recipe.execution
+    step = trains.tokens / max(1, counts.steps)
+    samples = bool(set(_SAMPLERS) & set(recipe.scoring.scorers))
+    adapter = recipe.adapter
+    return memory(
+        shape,
+        precision=recipe.precision,
+        microbatch_tokens=min(execution.microbatch_tokens, max(step / execution.devices, 1.0)),
+        devices=execution.devices,
+        sharded=execution.strategy == "fsdp",
+        adapter=trained,
+        weight_bytes=0.5 if adapter is not None and adapter.kind == "qlora" else None,
+        checkpointing=recipe.execution.gradient_checkpointing,
+        evaluated_models=2 if samples else 1,
+        kept_bytes=_kept_bytes(recipe, shape, counts) if samples else 0.0,
+    )
+
+
+def _kept_bytes(recipe: Recipe, shape: Shape, counts: Counts) -> float:
+    """Keys and values of the texts that are written at the same time."""
+    per_token = 2 * shape.layers * shape.key * WEIGHT_BYTES[recipe.precision]
+    return min(_KEPT_BYTES, _NUM_TEXTS * (counts.prompt + recipe.scoring.max_new_tokens) * per_token)
+
+
+def _adapter(recipe: Recipe, shape: Shape) -> int | None:
+    """Weights that are trained beside frozen ones; None where everything is."""
+    section = recipe.adapter
+    return None if section is None else adapter_parameters(shape, section.rank, section.targets)
+
+
+def _shape(recipe: Recipe) -> Shape:
+    """The shape of the recipe's model: of its folder, of its architecture, or as published."""
+    model = recipe.model
+    if model.architecture is not None:
+        values = model.architecture.model_dump()
+        heads = values["num_attention_heads"]
+        return shape_of(
+            LlamaConfig(vocab_size=len(Materials(recipe).tokenizer), num_key_value_heads=heads, **values)
+        )
+    return _shape_at(str(model.path), is_here=not recipe.content["model"].startswith(UNFETCHED))
+
+
+@lru_cache(maxsize=32)
+def _shape_at(path: str, *, is_here: bool) -> Shape:
+    if is_here:
+        return shape_of(AutoConfig.from_pretrained(path))
+    values = dict(model_config(path) or {})
+    return shape_of(AutoConfig.for_model(values.pop("model_type"), **values))
+
+
+def _counts(recipe: Recipe, loss: Loss) -> Counts:
+    if recipe.content["source"].startswith(UNFETCHED):
+        return _published_counts(recipe)
+    return _exact_counts(recipe, loss)
+
+
+def _exact_counts(recipe: Recipe, loss: Loss) -> Counts:
+    """Count on the data; lengths are those of the first rows."""
+    materials = Materials(recipe)
+    prompt, completion = _lengths(materials)
+    document = 0.0
+    if recipe.base is not None:
+        texts = materials.world.documents(
+            min(_ESTIMATED_ROWS, recipe.base.num_documents), seed=recipe.base_seed
+        )
+        encoder = materials.encoder(materials.tokenizer)
+        encoded = encoder.documents([text.text for text in texts])
+        document = sum(len(begin) + len(rest) for begin, rest in encoded) / len(texts)
+    steps = units = completions = rows = prompts = 0
+    if recipe.evaluate == "aligned":
+        view = alignment_view(materials)
+        plan = alignment_plan(materials, view)
+        sizes = {number: len(unit) for number, unit in view.units.items()}
+        steps = len(plan)
+        units = sum(sizes[unit] > 0 for step in plan for unit in step)
+        completions = sum(sizes[unit] for step in plan for unit in step)
+        rows = len({example.response.response_id for example in view.examples})
+        prompts = sum(size > 0 for size in sizes.values())
+    scored = len(materials.prompts.rows)
+    samples = set(_SAMPLERS) & set(recipe.scoring.scorers)
+    chosen = {label.response_id for label in materials.feedback.labels if label.desirable}
+    return Counts(
+        steps,
+        units,
+        completions,
+        rows,
+        prompts,
+        len(chosen),
+        scored,
+        len(materials.dev_prompts.rows) if samples else 0,
+        prompt,
+        completion,
+        document,
+    )
+
+
+def _lengths(materials: Materials) -> tuple[float, float]:
+    """Mean tokens of prompt and completion; by the characters where the tokenizer is not here."""
+    rows = list(materials.feedback.responses.values())[:_ESTIMATED_ROWS]
+    data = materials.recipe.data
+    model = materials.recipe.model
+    if model.tokenizer is None and materials.recipe.content.get("model", "").startswith(UNFETCHED):
+        asked = sum(len(turn.content) for row in rows for turn in row.prompt) / len(rows)
+        written = sum(len(row.completion) for row in rows) / len(rows)
+        return _cut(data, asked / _CHARACTERS_PER_TOKEN, written / _CHARACTERS_PER_TOKEN)
+    encoded = materials.encoder(materials.tokenizer).encode([(row.prompt, row.completion) for row in rows])
+    prompts, completions = (sum(len(row[side]) for row in encoded) for side in (0, 1))
+    return prompts / len(rows), completions / len(rows)
+
+
+def _cut(data: Data, prompt: float, completion: float) -> tuple[float, float]:
+    """Means as the recipe's lengths cut them, as if all texts were of the mean length."""
+    kept = min(prompt, data.max_prompt_length)
+    return kept, min(completion, data.max_length - kept)
+
+
+def _published_counts(recipe: Recipe) -> Counts:
+    """Count by published sizes, as views and plans would."""
+    data, budget = recipe.data, recipe.budget
+    sizes = sizes_of(data)
+    if sizes is None:
+        raise ValueError("check_point refuses what has no published sizes")
+    prompt, completion = _cut(data, sizes.prompt_tokens, sizes.completion_tokens)
+    base_units = sizes.pairs or sizes.desirable + sizes.undesirable
+    chosen = 1.0 if data.num_pairs is None else min(1.0, data.num_pairs / base_units)
+    per_unit = 2 if sizes.pairs else 1
+    base_units = round(chosen * base_units)
+    desirable = chosen * sizes.desirable * data.desirable_fraction
+    undesirable = chosen * sizes.undesirable * data.undesirable_fraction
+    if recipe.view == "Pairs":
+        units = base_units * data.desirable_fraction * data.undesirable_fraction
+        completions = 2 * units
+    elif recipe.view == "Demonstrations":
+        units = completions = desirable
+    else:
+        completions = desirable + undesirable
+        if data.answers == "one_per_prompt":
+            completions = min(completions, chosen * sizes.prompts)
+        units = min(base_units, completions)
+    in_step = budget.batch_pairs * (1 if sizes.pairs or recipe.view == "Demonstrations" else 2)
+    epochs = budget.epochs * budget.multiple
+    each = completions / units
+    if budget.match == "pairs":
+        passed = epochs * units
+    elif budget.match == "steps":
+        passed = math.ceil(epochs * base_units * per_unit / 2 / budget.batch_pairs) * in_step
+    else:
+        passed = math.ceil(epochs * base_units * per_unit / each / in_step) * in_step
+    test = min(sizes.test, recipe.scoring.num_prompts or sizes.test)
+    return Counts(
+        steps=math.ceil(passed / in_step),
+        units=round(passed),
+        completions=round(passed * each),
+        rows=round(completions),
+        prompts=round(units),
+        demonstrations=round(chosen * sizes.desirable),
+        test=test,
+        dev=test,
+        prompt=prompt,
+        completion=completion,
+        document=0.0,
+    )

@@ -1,0 +1,1 @@
+"""Published sizes of models and data sets, for planning what is not on this machine."""
