@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
+from halobench.origin import Origin, find, is_on_hub, weaknesses
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SCORERS, SOURCES
 from halobench.sections import Data
@@ -92,7 +93,12 @@ def check_point(
             if not LOSSES.is_builtin(loss["name"]):
                 content["loss"] = source_digest(LOSSES[loss["name"]])
             label = recipe.label or recipe.name
-            return recipe.model_copy(update={"loss": loss, "content": content, "label": label})
+            model = recipe.model
+            if model.path is not None and is_on_hub(model.path):
+                model = model.model_copy(update={"revision": content["model"]})
+            return recipe.model_copy(
+                update={"loss": loss, "content": content, "label": label, "model": model}
+            )
     problems += found
     return None
 
@@ -200,19 +206,16 @@ def _check_model(recipe: Recipe, source: Source | None, where: Where, found: lis
     model = recipe.model
     content = {}
     if model.path is not None:
-        folder = Path(model.path)
         place = f"model.path = {model.path!r}{where('model.path')}"
-        if not (folder / "config.json").is_file():
-            found.append(f"{place}: no config.json there; give a Hugging Face model folder")
+        try:
+            origin = find(model)
+        except RecipeError as error:
+            found += [f"{place}: {problem}" for problem in error.problems]
         else:
-            content["model"] = digest(
-                [[p.name, file_digest(p)] for p in sorted(folder.iterdir()) if p.is_file()]
-            )
-            if model.tokenizer is None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-                found.append(
-                    f"{place}: the folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); "
-                    "set model.tokenizer.path"
-                )
+            content["model"] = origin.content
+            found += [f"{place}: {problem}" for problem in weaknesses(origin, model.trust)]
+            if model.tokenizer is None:
+                found += [f"{place}: {problem}" for problem in _tokenizer_weaknesses(origin)]
     elif model.tokenizer is None and source is not None and not source.is_world:
         found.append(
             f"model.tokenizer{where('model')}: a new model needs a tokenizer; "
@@ -221,6 +224,26 @@ def _check_model(recipe: Recipe, source: Source | None, where: Where, found: lis
     if model.tokenizer is not None:
         content |= _check_tokenizer(recipe, where, found)
     return content
+
+
+def _tokenizer_weaknesses(origin: Origin) -> list[str]:
+    present = [name for name in TOKENIZER_FILES if name in origin.files]
+    if not present:
+        return [
+            f"the folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); set model.tokenizer.path"
+        ]
+    missing = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
+    if present == ["tokenizer.model"] and missing:
+        return [f"its tokenizer.model needs {' and '.join(missing)}; pip install 'halobench[sentencepiece]'"]
+    return []
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module can be imported; the package that a name is in may be missing too."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _check_tokenizer(recipe: Recipe, where: Where, found: list[str]) -> dict[str, str]:
@@ -269,7 +292,7 @@ def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[
                 f"{place}: {name!r} needs a world that knows the true utility, "
                 f"and {recipe.data.source!r} is none; drop it"
             )
-    if recipe.scoring.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+    if recipe.scoring.engine == "vllm" and not _is_installed("vllm"):
         lines.append(
             f"scoring.engine = 'vllm'{where('scoring.engine')}: vLLM is not installed; "
             "pip install 'halobench[vllm]', or use halobench"

@@ -177,9 +177,10 @@ def _without_paths(recipe: Recipe) -> dict[str, Any]:
     resolved = recipe.model_dump(mode="json")
     places = [
         (resolved["data"], "path"),
-        (resolved["model"], "path"),
         (resolved["model"]["tokenizer"] or {}, "path"),
     ]
+    if recipe.model.revision is None:  # else it is the id of a model of the Hub
+        places.append((resolved["model"], "path"))
     for section, key in places:
         if section.get(key) is not None:
             section[key] = PurePath(section[key]).name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -89,18 +89,41 @@ class TokenizerFile(Section):
     bos: str | None = None
 
 
+class Trust(NamedTuple):
+    """What of a model may run code when it is loaded.
+
+    Attributes:
+        remote_code: the Python files that it brings.
+        pickle: weights that are not safetensors.
+    """
+
+    remote_code: bool = False
+    pickle: bool = False
+
+
 class Model(Section):
     """Which base model.
 
     Attributes:
-        path: a Hugging Face model folder.
+        path: a Hugging Face model folder, or the id of a model of the Hub.
+        revision: branch, tag or commit of a model of the Hub; the resolved recipe names the commit.
+        trust_remote_code: whether to run the code that a model brings.
+        allow_pickle: whether to read weights that are not safetensors.
         architecture: or a new model; a world then trains it in the stage `base`.
         tokenizer: where the folder has none, or a new model learns from files.
     """
 
     path: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
     architecture: Architecture | None = None
     tokenizer: TokenizerFile | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """What of it may run code."""
+        return Trust(self.trust_remote_code, self.allow_pickle)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from halobench.errors import TrainingError
 from halobench.materials import Materials
 from halobench.models.load import new_model, save_model
+from halobench.origin import fetch
 from halobench.recipe import Recipe
 from halobench.storage import Artifacts, canonical_json, digest, home
 from halobench.training import SUMMARY, Stage
@@ -78,7 +79,7 @@ def make_stage(recipe: Recipe, key: StageKey, report: Report) -> Path:
 def base_folder(recipe: Recipe, report: Report) -> Path:
     """Folder of the base model."""
     if recipe.model.path is not None:
-        return Path(recipe.model.path)
+        return fetch(recipe.model)
     return make_stage(recipe, stages_of(recipe)[0], report)
 
 

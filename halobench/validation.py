@@ -30,7 +30,9 @@ def explain(
     choices: dict[str, list[str]] = {}  # what a value may be that may be of several kinds
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
-        key = (prefix + ".".join(location)).removesuffix(".")  # the problem of a whole section has no location
+        key = (prefix + ".".join(location)).removesuffix(
+            "."
+        )  # the problem of a whole section has no location
         if _is_choice(model, problem):
             key = prefix + ".".join(location[:-1])
             remedies = choices.setdefault(f"{key} = {problem['input']!r}{where(key)}: ", [])
@@ -60,9 +62,7 @@ def _is_choice(model: type[BaseModel], problem: Mapping[str, Any]) -> bool:
     *location, last = problem["loc"]
     names = [str(part) for part in location]
     return (
-        isinstance(last, str)
-        and names[-1] in _fields_at(model, names[:-1])
-        and not _fields_at(model, names)
+        isinstance(last, str) and names[-1] in _fields_at(model, names[:-1]) and not _fields_at(model, names)
     )
 
 

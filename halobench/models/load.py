@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,9 @@ from transformers import (
 )
 
 from halobench.check import tokenizer_file
-from halobench.sections import Model
+from halobench.origin import fetch
+from halobench.sections import Model, Trust
+from halobench.storage import digest, known_digest
 
 if TYPE_CHECKING:
     from halobench.worlds.base import World
@@ -30,6 +31,7 @@ DTYPES = {
     "bf16-mixed": torch.float32,
     "bf16-true": torch.bfloat16,
 }
+NO_TRUST = Trust()
 
 
 def best_device() -> torch.device:
@@ -48,7 +50,9 @@ def load_tokenizer(model: Model, world: World | None = None) -> PreTrainedTokeni
             return AutoTokenizer.from_pretrained(folder, **given)
         return PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file(spec.path)), **given)
     if model.path is not None:
-        tokenizer = AutoTokenizer.from_pretrained(model.path)
+        tokenizer = AutoTokenizer.from_pretrained(
+            fetch(model, weights=False), trust_remote_code=model.trust_remote_code
+        )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
@@ -84,12 +88,22 @@ def new_model(model: Model, tokenizer: PreTrainedTokenizerBase, *, seed: int) ->
     return llama
 
 
-def load_model(folder: Path | str, precision: str = "32-true") -> PreTrainedModel:
+def load_model(folder: Path | str, precision: str = "32-true", trust: Trust = NO_TRUST) -> PreTrainedModel:
     """Load a Hugging Face folder in the dtype that the precision trains in, without dropout.
 
     bf16-mixed keeps float32 weights; transformers would otherwise keep whatever dtype the file has.
+
+    Args:
+        folder: of the model.
+        precision: of the recipe.
+        trust: what of it may run code.
     """
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[precision])
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=DTYPES[precision],
+        trust_remote_code=trust.remote_code,
+        use_safetensors=None if trust.pickle else True,
+    )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -125,8 +139,6 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
 
 
 def weights_digest(folder: Path) -> str:
-    """Sha256 over the weight files of a model folder."""
-    total = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        total.update(file.read_bytes())
-    return total.hexdigest()
+    """Digest of the weight files of a model folder."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return digest([known_digest(file) for file in files])

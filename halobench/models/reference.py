@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from halobench.data.rows import Row
-from halobench.models.load import best_device, load_model, weights_digest
+from halobench.models.load import NO_TRUST, best_device, load_model, weights_digest
 from halobench.models.logprobs import ScoredModel, batches
+from halobench.sections import Trust
 from halobench.storage import Artifacts, digest, file_digest
 
 _VALUES, _DIGEST = "logps.npy", "sha256"
@@ -22,6 +23,7 @@ def with_reference(
     artifacts: Artifacts,
     *,
     precision: str,
+    trust: Trust = NO_TRUST,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Row]:
     """Return the rows with the log-probabilities that the model in `folder` gives to their completions.
@@ -34,13 +36,14 @@ def with_reference(
         folder: the reference, a Hugging Face folder.
         artifacts: where they are kept.
         precision: in which the model computes.
+        trust: what of the model may run code.
         report: told how many rows are done, of how many.
     """
     sequences = [[list(row.prompt), list(row.completion)] for row in rows]
     key = {"weights": weights_digest(folder), "precision": precision, "sequences": digest(sequences)}
 
     def build(target: Path) -> None:
-        model = ScoredModel(load_model(folder, precision).to(best_device()))
+        model = ScoredModel(load_model(folder, precision, trust).to(best_device()))
         mixed = torch.autocast(best_device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
         with mixed:  # as in training, or step 0 would not start at zero
             scores = score_rows(model, rows, report=report)

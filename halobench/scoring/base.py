@@ -121,14 +121,17 @@ class Contender:
     @cached_property
     def model(self) -> PreTrainedModel:
         """The policy."""
-        return load_model(self.folder, self.recipe.precision).to(best_device())
+        return self._load(self.folder)
 
     @cached_property
     def reference_model(self) -> PreTrainedModel | None:
         """The reference."""
         if self.reference is None:
             return None
-        return load_model(self.reference, self.recipe.precision).to(best_device())
+        return self._load(self.reference)
+
+    def _load(self, folder: Path) -> PreTrainedModel:
+        return load_model(folder, self.recipe.precision, self.recipe.model.trust).to(best_device())
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -140,7 +143,9 @@ class Contender:
         """The policy's tokenizer."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.folder)
+        return AutoTokenizer.from_pretrained(
+            self.folder, trust_remote_code=self.recipe.model.trust_remote_code
+        )
 
     @property
     def control(self) -> str | None:

@@ -58,6 +58,7 @@ class ImpliedReward(Scorer):
             contender.reference,
             contender.materials.artifacts,
             precision=contender.recipe.precision,
+            trust=contender.recipe.model.trust,
         )
         logps = score_rows(
             ScoredModel(contender.model),

@@ -163,7 +163,12 @@ def _score(units: Units, materials: Materials, reference: Path, report: Callable
     rows = [row for unit in units.values() for row in unit]
     distinct = sorted({row._replace(desirable=True) for row in rows})
     scored = with_reference(
-        distinct, reference, materials.artifacts, precision=materials.recipe.precision, report=report
+        distinct,
+        reference,
+        materials.artifacts,
+        precision=materials.recipe.precision,
+        trust=materials.recipe.model.trust,
+        report=report,
     )
     known = {(row.prompt, row.completion): row.reference for row in scored}
     return _regroup([row._replace(reference=known[row.prompt, row.completion]) for row in rows], units)

@@ -107,7 +107,7 @@ def train_stage(
 
 def _start(recipe: Recipe, stage: Stage, start: Path | None, materials: Materials) -> PreTrainedModel:
     if start is not None:
-        return load_model(start, recipe.precision)
+        return load_model(start, recipe.precision, recipe.model.trust)
     model = new_model(recipe.model, materials.tokenizer, seed=recipe.base_seed)
     return model.to(DTYPES[recipe.precision])
 
