@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
-from halobench.origin import Origin, find, is_on_hub, weaknesses
+from halobench.origin import Origin, find, is_on_hub, vocabulary, weaknesses
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SCORERS, SOURCES
-from halobench.sections import Data
+from halobench.sections import Data, Model
 from halobench.storage import digest, file_digest
 from halobench.validation import explain
 
@@ -79,6 +79,8 @@ def check_point(
     else:
         source = _check_source(recipe.data, recipe.world_seed, where, found)
         content = _check_model(recipe, source, where, found)
+        if recipe.reference_model is not None:
+            content |= _check_reference(recipe, recipe.reference_model, source, where, found)
         found += _check_scorers(recipe, source, where)
         if loss is not None:
             found += _check_pairs(recipe, source, where)
@@ -244,6 +246,43 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _check_reference(
+    recipe: Recipe, model: Model, source: Source | None, where: Where, found: list[str]
+) -> dict[str, str]:
+    """Return the digest of a reference that is given by its path; it must know the policy's tokens."""
+    place = f"reference = {recipe.reference!r}{where('reference')}"
+    try:
+        origin = find(model)
+        own = _vocabulary(recipe, source)
+    except RecipeError as error:
+        found += [f"{place}: {problem}" for problem in error.problems]
+        return {}
+    found += [f"{place}: {problem}" for problem in weaknesses(origin, model.trust)]
+    theirs = vocabulary(origin.folder)
+    if theirs is None:
+        found.append(
+            f"{place}: has no tokenizer.json, so that nobody knows whether its tokens are the policy's"
+        )
+    elif own is not None and not own.items() <= theirs.items():
+        other = min((index, token) for token, index in own.items() if theirs.get(token) != index)[1]
+        found.append(
+            f"{place}: has another vocabulary than the policy ({other!r} is not the same token); "
+            "give a model with the policy's tokenizer"
+        )
+    return {"reference": origin.content}
+
+
+def _vocabulary(recipe: Recipe, source: Source | None) -> dict[str, int] | None:
+    """The policy's tokens; None where something else is wrong with them."""
+    model = recipe.model
+    if model.tokenizer is not None:
+        return vocabulary(tokenizer_file(model.tokenizer.path).parent)
+    if model.path is not None:
+        return vocabulary(find(model).folder)
+    world: Any = source
+    return None if source is None or not source.is_world else dict(world.tokenizer().get_vocab())
 
 
 def _check_tokenizer(recipe: Recipe, where: Where, found: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from pydantic import Field
 
+from halobench.origin import is_on_hub
 from halobench.registry import LOSSES
 from halobench.sections import (
     BaseStage,
@@ -32,6 +33,9 @@ class Recipe(Section):
         suite: name of the suite it belongs to.
         label: its row on the board; by default the name of the loss.
         control: whether the row is a control, shown but not ranked.
+        reference: model that the loss, drift and KL are measured against: "sft" (the base where there is no
+            SFT stage), "base", or a model of the same vocabulary by folder or id of the Hub. Training starts
+            from the SFT model all the same.
         z0: whether the reference point is averaged over the optimizer step, or over each microbatch as in the
             paper.
         evaluate: which model is scored: the aligned one, or the stage before.
@@ -54,6 +58,7 @@ class Recipe(Section):
     loss: dict[str, Any]
     optim: Optim
     budget: Budget = Budget()
+    reference: str = "sft"
     z0: Literal["step", "microbatch"] = "step"
     precision: Literal["32-true", "64-true", "bf16-mixed", "bf16-true"] = "32-true"
     evaluate: Literal["aligned", "reference", "base"] = "aligned"
@@ -84,6 +89,14 @@ class Recipe(Section):
     def view(self) -> str:
         """Name of the batch type the loss is trained on."""
         return LOSSES[self.loss["name"]].view().__name__
+
+    @property
+    def reference_model(self) -> Model | None:
+        """The reference, where it is neither the SFT model nor the base."""
+        if self.reference in ("sft", "base"):
+            return None
+        commit = self.content.get("reference") if is_on_hub(self.reference) else None
+        return self.model.model_copy(update={"path": self.reference, "revision": commit})
 
     @cached_property
     def base_identity(self) -> dict[str, Any]:
@@ -147,7 +160,15 @@ class Recipe(Section):
             "labels": None if on_demonstrations else self.data.labels,
             "demonstrations": self.data.demonstrations if on_demonstrations else None,
             "z0": self._z0_identity if uses_z0 else None,
+            **self._against,
         }
+
+    @property
+    def _against(self) -> dict[str, str]:
+        """The reference, where it is not what the policy starts from."""
+        if self.reference == "sft" or (self.reference == "base" and self.sft is None):
+            return {}
+        return {"reference": self.content.get("reference", "base")}
 
     @property
     def _z0_identity(self) -> str:

@@ -83,36 +83,50 @@ def base_folder(recipe: Recipe, report: Report) -> Path:
     return make_stage(recipe, stages_of(recipe)[0], report)
 
 
-def reference_folder(recipe: Recipe, report: Report) -> Path:
-    """Folder of the reference: the SFT model, or the base where there is no SFT stage."""
+def start_folder(recipe: Recipe, report: Report) -> Path:
+    """Folder of the model that alignment starts from: the SFT model, or the base without an SFT stage."""
     if recipe.sft is None:
         return base_folder(recipe, report)
     return make_stage(recipe, stages_of(recipe)[-1], report)
+
+
+def reference_folder(recipe: Recipe, report: Report) -> Path:
+    """Folder of the model that the policy is measured against."""
+    if recipe.reference_model is not None:
+        return fetch(recipe.reference_model)
+    return base_folder(recipe, report) if recipe.reference == "base" else start_folder(recipe, report)
 
 
 def policy_folder(recipe: Recipe, report: Report) -> Path:
     """Folder of the model that the run is about, trained if need be."""
     if recipe.evaluate == "base":
         return base_folder(recipe, report)
-    reference = reference_folder(recipe, report)
+    start = start_folder(recipe, report)
     if recipe.evaluate == "reference":
-        return reference
+        return start
+    reference = reference_folder(recipe, report)
 
     def build(folder: Path) -> None:
-        _train(Materials(recipe), "align", recipe.run_id, reference, folder, report)
+        _train(Materials(recipe), "align", recipe.run_id, start, folder, report, reference)
 
     return Artifacts(home()).get("policies", recipe.run_id, build)
 
 
 def _train(
-    materials: Materials, stage: Stage, name: str, start: Path | None, folder: Path, report: Report
+    materials: Materials,
+    stage: Stage,
+    name: str,
+    start: Path | None,
+    folder: Path,
+    report: Report,
+    reference: Path | None = None,
 ) -> None:
     """Train a stage here, or in as many processes as the recipe has devices."""
     devices = materials.recipe.execution.devices
     if devices == 1:
         from halobench.training.stage import train_stage  # Lightning takes seconds to import
 
-        train_stage(materials, stage, name, start, folder, report)
+        train_stage(materials, stage, name, start, folder, report, reference=reference)
         return
     with TemporaryDirectory(dir=folder.parent, prefix=f".tmp-{os.getpid()}-job-") as scratch:
         job = Path(scratch) / "job.json"
@@ -123,6 +137,7 @@ def _train(
                     "stage": stage,
                     "name": name,
                     "start": None if start is None else str(start),
+                    "reference": None if reference is None else str(reference),
                     "output": str(folder),
                 }
             )

@@ -37,7 +37,14 @@ Report = Callable[[str, int, int], None]
 
 
 def train_stage(
-    materials: Materials, stage: Stage, name: str, start: Path | None, output: Path, report: Report
+    materials: Materials,
+    stage: Stage,
+    name: str,
+    start: Path | None,
+    output: Path,
+    report: Report,
+    *,
+    reference: Path | None = None,
 ) -> None:
     """Train one stage and write a Hugging Face folder, its curves and a summary.
 
@@ -51,8 +58,10 @@ def train_stage(
         start: folder of the model it starts from; None for a new one.
         output: empty folder.
         report: told the phase, steps done and their number.
+        reference: folder of the model that alignment is measured against; by default the one it starts from.
     """
     recipe = materials.recipe
+    reference = reference or start
     began = time.perf_counter(), time.process_time()
     tokenizer = materials.tokenizer
     loss = materials.loss if stage == "align" else SFT()
@@ -61,13 +70,15 @@ def train_stage(
     encoder = materials.encoder(tokenizer)
     packed = recipe.execution.hot_path == "fused" and can_pack(model)
     data = replace(
-        _data(materials, encoder, stage, start, report),
+        _data(materials, encoder, stage, reference, report),
         packed=packed,
         each_reads_its_prompts=recipe.z0 == "microbatch",
     )
     labels = Counter(row.desirable for unit in data.units.values() for row in unit)
     loss = loss.fitted(labels[True], labels[False])
-    module = _module(recipe, loss, stage, model, num_steps=len(data.plan))
+    module = _module(
+        recipe, loss, stage, model, num_steps=len(data.plan), starts_at_reference=reference == start
+    )
     checkpoints = home() / "checkpoints" / name
     checkpoints.mkdir(parents=True, exist_ok=True)
     # a sharded checkpoint is a folder that one process cannot read, and the other way round
@@ -113,19 +124,25 @@ def _start(recipe: Recipe, stage: Stage, start: Path | None, materials: Material
 
 
 def _data(
-    materials: Materials, encoder: Encoder, stage: Stage, start: Path | None, report: Report
+    materials: Materials, encoder: Encoder, stage: Stage, reference: Path | None, report: Report
 ) -> StageData:
     if stage == "base":
         return base_data(materials, encoder)
     if stage == "sft":
         return sft_data(materials, encoder)
-    if start is None:
-        raise ValueError("alignment starts from a reference")
-    return alignment_data(materials, encoder, start, lambda done, total: report("reference", done, total))
+    if reference is None:
+        raise ValueError("alignment starts from a model")
+    return alignment_data(materials, encoder, reference, lambda done, total: report("reference", done, total))
 
 
 def _module(
-    recipe: Recipe, loss: Loss, stage: Stage, model: PreTrainedModel, *, num_steps: int
+    recipe: Recipe,
+    loss: Loss,
+    stage: Stage,
+    model: PreTrainedModel,
+    *,
+    num_steps: int,
+    starts_at_reference: bool,
 ) -> AlignmentModule:
     def build() -> ScoredModel:
         if not loss.value_head:
@@ -139,6 +156,7 @@ def _module(
         _optim(recipe, stage),
         num_steps=num_steps,
         z0_per_microbatch=recipe.z0 == "microbatch",
+        starts_at_reference=starts_at_reference,
     )
 
 
