@@ -248,6 +248,8 @@ class Execution(Section):
         microbatch_tokens: largest number of tokens, padding included, of one forward pass.
         hot_path: "fused" packs rows, computes a prompt once and logits where they are scored; "reference" is
             the plain padded computation of the same.
+        gradient_checkpointing: whether layers are computed again in the backward pass, which takes a third
+            more time and much less memory.
         logger: Lightning logger of the training curves.
     """
 
@@ -257,6 +259,7 @@ class Execution(Section):
     checkpoint_every: Count = 200
     microbatch_tokens: Count = 16384
     hot_path: Literal["fused", "reference"] = "fused"
+    gradient_checkpointing: bool = False
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
 
 

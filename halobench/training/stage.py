@@ -21,6 +21,7 @@ from halobench.errors import DivergedError
 from halobench.losses.base import Loss
 from halobench.losses.sft import SFT
 from halobench.materials import Materials
+from halobench.models.checkpointing import checkpoint_layers
 from halobench.models.load import DTYPES, add_control_tokens, load_model, new_model, save_model
 from halobench.models.logprobs import ScoredModel, ValueHead, can_pack
 from halobench.recipe import Recipe
@@ -68,6 +69,8 @@ def train_stage(
     model = _start(recipe, stage, start, materials)
     add_control_tokens(model, tokenizer, loss.control_tokens)
     encoder = materials.encoder(tokenizer)
+    if recipe.execution.gradient_checkpointing:
+        checkpoint_layers(model)
     packed = recipe.execution.hot_path == "fused" and can_pack(model)
     data = replace(
         _data(materials, encoder, stage, reference, report),
