@@ -81,6 +81,7 @@ def check_point(
         content = _check_model(recipe, source, where, found)
         if recipe.reference_model is not None:
             content |= _check_reference(recipe, recipe.reference_model, source, where, found)
+        found += _check_adapter(recipe, where)
         found += _check_scorers(recipe, source, where)
         if loss is not None:
             found += _check_pairs(recipe, source, where)
@@ -318,6 +319,23 @@ def _check_tokenizer(recipe: Recipe, where: Where, found: list[str]) -> dict[str
 def tokenizer_file(path: str) -> Path:
     """The tokenizer.json that a path means: itself, or the one in that folder."""
     return Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+
+
+def _check_adapter(recipe: Recipe, where: Where) -> list[str]:
+    adapter = recipe.adapter
+    if adapter is None:
+        return []
+    place = f"adapter.kind = {adapter.kind!r}{where('adapter')}"
+    packages = ["peft"] if adapter.kind == "lora" else ["peft", "bitsandbytes", "accelerate"]
+    missing = [name for name in packages if not _is_installed(name)]
+    lines = []
+    if missing:
+        lines.append(f"{place}: needs {' and '.join(missing)}; pip install 'halobench[{adapter.kind}]'")
+    if adapter.kind == "qlora" and recipe.execution.strategy == "fsdp":
+        lines.append(f"{place}: weights of 4 bits are not sharded; use execution.strategy=ddp, or lora")
+    if adapter.kind == "qlora" and recipe.precision == "64-true":
+        lines.append(f"{place}: 4 bits are computed with in 16 or 32; use another precision, or lora")
+    return lines
 
 
 def _check_scorers(recipe: Recipe, source: Source | None, where: Where) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import Field
 from halobench.origin import is_on_hub
 from halobench.registry import LOSSES
 from halobench.sections import (
+    Adapter,
     BaseStage,
     Board,
     Budget,
@@ -33,6 +34,7 @@ class Recipe(Section):
         suite: name of the suite it belongs to.
         label: its row on the board; by default the name of the loss.
         control: whether the row is a control, shown but not ranked.
+        adapter: what is trained instead of all weights; None trains these.
         reference: model that the loss, drift and KL are measured against: "sft" (the base where there is no
             SFT stage), "base", or a model of the same vocabulary by folder or id of the Hub. Training starts
             from the SFT model all the same.
@@ -58,6 +60,7 @@ class Recipe(Section):
     loss: dict[str, Any]
     optim: Optim
     budget: Budget = Budget()
+    adapter: Adapter | None = None
     reference: str = "sft"
     z0: Literal["step", "microbatch"] = "step"
     precision: Literal["32-true", "64-true", "bf16-mixed", "bf16-true"] = "32-true"
@@ -135,7 +138,13 @@ class Recipe(Section):
             "selection": self.selection_identity,
             "split_seed": self.data_seed,
             "precision": self.precision,
+            **self._adapted,
         }
+
+    @property
+    def _adapted(self) -> dict[str, Any]:
+        """The adapter, where there is one."""
+        return {} if self.adapter is None else {"adapter": self.adapter.model_dump(mode="json")}
 
     @cached_property
     def method_identity(self) -> dict[str, Any]:
@@ -189,6 +198,7 @@ class Recipe(Section):
                 "split_seed": self.data_seed,
                 "budget": self.budget.model_dump(mode="json"),
                 "precision": self.precision,
+                **self._adapted,
             }
         split = {"split": self.split} if self.split == "dev" else {}
         return {**stage, **split, "method": self.method_identity, "seed": self.seed}
@@ -217,5 +227,6 @@ class Recipe(Section):
                 "budget": self.budget.model_dump(mode="json", exclude={"multiple"}),
                 "precision": self.precision,
                 "prompts": [self.split, self.scoring.num_prompts],
+                **self._adapted,
             }
         )[:12]

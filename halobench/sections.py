@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NamedTuple
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Positive = Annotated[float, Gt(0)]
@@ -132,6 +132,27 @@ class Model(Section):
                 "give either model.path (a Hugging Face folder) or model.architecture (a new Llama)"
             )
         return self
+
+
+class Adapter(Section):
+    """Low-rank matrices that are trained beside frozen weights, in the SFT and the alignment stage.
+
+    After a stage they are merged, so that whoever uses the model finds an ordinary one; the adapter itself is
+    kept beside it.
+
+    Attributes:
+        kind: "lora", or "qlora", which freezes the weights in 4 bits; the merged ones are those of 4 bits.
+        rank: of the matrices.
+        alpha: their product counts alpha / rank times.
+        dropout: of what goes into them.
+        targets: names of linear layers; "all-linear" is all but the head.
+    """
+
+    kind: Literal["lora", "qlora"] = "lora"
+    rank: Count = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
 
 
 class Optim(Section):

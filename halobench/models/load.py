@@ -10,6 +10,7 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -88,7 +89,13 @@ def new_model(model: Model, tokenizer: PreTrainedTokenizerBase, *, seed: int) ->
     return llama
 
 
-def load_model(folder: Path | str, precision: str = "32-true", trust: Trust = NO_TRUST) -> PreTrainedModel:
+def load_model(
+    folder: Path | str,
+    precision: str = "32-true",
+    trust: Trust = NO_TRUST,
+    *,
+    quantization: BitsAndBytesConfig | None = None,
+) -> PreTrainedModel:
     """Load a Hugging Face folder in the dtype that the precision trains in, without dropout.
 
     bf16-mixed keeps float32 weights; transformers would otherwise keep whatever dtype the file has.
@@ -97,9 +104,11 @@ def load_model(folder: Path | str, precision: str = "32-true", trust: Trust = NO
         folder: of the model.
         precision: of the recipe.
         trust: what of it may run code.
+        quantization: of the linear layers; None for none.
     """
     model = AutoModelForCausalLM.from_pretrained(
         folder,
+        **({} if quantization is None else {"quantization_config": quantization}),
         dtype=DTYPES[precision],
         trust_remote_code=trust.remote_code,
         use_safetensors=None if trust.pickle else True,
@@ -116,7 +125,7 @@ def load_model(folder: Path | str, precision: str = "32-true", trust: Trust = NO
 def add_control_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: tuple[str, ...]
 ) -> None:
-    """Make sure the tokenizer knows `tokens`; rows added to the embeddings start as the mean of the others.
+    """Make sure the tokenizer knows `tokens`, and the model the tokenizer's.
 
     A tokenizer that already has them keeps its rows.
     """
@@ -125,11 +134,16 @@ def add_control_tokens(
         return
     num_known = len(tokenizer)
     tokenizer.add_special_tokens({"extra_special_tokens": unknown}, replace_extra_special_tokens=False)
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # some models have rows to spare
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    add_rows(model, num_known, len(tokenizer))
+
+
+def add_rows(model: PreTrainedModel, num_known: int, num_tokens: int) -> None:
+    """Have embeddings and head know more tokens, whose rows start as the mean of those of the known ones."""
+    if num_tokens > model.get_input_embeddings().weight.shape[0]:  # some models have rows to spare
+        model.resize_token_embeddings(num_tokens, mean_resizing=False)
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            layer.weight[num_known : len(tokenizer)] = layer.weight[:num_known].mean(0)
+            layer.weight[num_known:num_tokens] = layer.weight[:num_known].mean(0)
 
 
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **save: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
+import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel
@@ -21,13 +22,14 @@ from halobench.errors import DivergedError
 from halobench.losses.base import Loss
 from halobench.losses.sft import SFT
 from halobench.materials import Materials
+from halobench.models.adapter import add_adapter, in_four_bits, merge, save_adapter
 from halobench.models.checkpointing import checkpoint_layers
-from halobench.models.load import DTYPES, add_control_tokens, load_model, new_model, save_model
+from halobench.models.load import DTYPES, add_control_tokens, add_rows, load_model, new_model, save_model
 from halobench.models.logprobs import ScoredModel, ValueHead, can_pack
 from halobench.recipe import Recipe
 from halobench.sections import Optim
 from halobench.storage import canonical_json, home
-from halobench.training import CURVES, SUMMARY, Stage
+from halobench.training import ADAPTER, CURVES, SUMMARY, Stage
 from halobench.training.callbacks import Checkpoint, Progress
 from halobench.training.data import StageData, alignment_data, base_data, sft_data
 from halobench.training.module import AlignmentModule
@@ -66,8 +68,18 @@ def train_stage(
     began = time.perf_counter(), time.process_time()
     tokenizer = materials.tokenizer
     loss = materials.loss if stage == "align" else SFT()
-    model = _start(recipe, stage, start, materials)
+    adapter = None if stage == "base" else recipe.adapter
+    model = _start(materials, start)
+    num_known = len(tokenizer)
     add_control_tokens(model, tokenizer, loss.control_tokens)
+    if adapter is not None:
+        add_adapter(
+            model,
+            adapter,
+            tokens=[tokenizer.convert_tokens_to_ids(token) for token in loss.control_tokens],
+            seed=recipe.data_seed if stage == "sft" else recipe.seed,
+            base=_hub_id(recipe, stage),
+        )
     encoder = materials.encoder(tokenizer)
     if recipe.execution.gradient_checkpointing:
         checkpoint_layers(model)
@@ -80,7 +92,13 @@ def train_stage(
     labels = Counter(row.desirable for unit in data.units.values() for row in unit)
     loss = loss.fitted(labels[True], labels[False])
     module = _module(
-        recipe, loss, stage, model, num_steps=len(data.plan), starts_at_reference=reference == start
+        recipe,
+        loss,
+        stage,
+        model,
+        num_steps=len(data.plan),
+        # of a model in 4 bits the reference is the one before it was rounded
+        starts_at_reference=reference == start and (adapter is None or adapter.kind == "lora"),
     )
     checkpoints = home() / "checkpoints" / name
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -104,10 +122,16 @@ def train_stage(
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes an exit of it
             raise KeyboardInterrupt from error
         raise
-    weights = _full_weights(module) if status == "completed" else None
+    weights = _full_weights(module, only_trained=adapter is not None) if status == "completed" else None
     if trainer.is_global_zero:
-        if weights is not None:
+        if weights is not None and adapter is None:
             save_model(output, model, tokenizer, state_dict=weights)
+        elif weights is not None:
+            save_adapter(output / ADAPTER, model, weights)
+            plain = _start(materials, start)
+            if len(tokenizer) > num_known:
+                add_rows(plain, num_known, len(tokenizer))
+            save_model(output, merge(plain, output / ADAPTER), tokenizer)
         facts: dict[str, Any] = {"status": status, "reason": reason, "truncated": dict(encoder.truncated)}
         facts["seconds"] = {
             "wall": time.perf_counter() - began[0],
@@ -119,11 +143,26 @@ def train_stage(
     trainer.strategy.barrier()
 
 
-def _start(recipe: Recipe, stage: Stage, start: Path | None, materials: Materials) -> PreTrainedModel:
+def _start(materials: Materials, start: Path | None) -> PreTrainedModel:
+    """The model that a stage starts from, in 4 bits where the recipe says so."""
+    recipe = materials.recipe
     if start is not None:
-        return load_model(start, recipe.precision, recipe.model.trust)
+        rounded = recipe.adapter is not None and recipe.adapter.kind == "qlora"
+        compute = torch.float32 if recipe.precision == "32-true" else torch.bfloat16
+        return load_model(
+            start,
+            recipe.precision,
+            recipe.model.trust,
+            quantization=in_four_bits(compute) if rounded else None,
+        )
     model = new_model(recipe.model, materials.tokenizer, seed=recipe.base_seed)
     return model.to(DTYPES[recipe.precision])
+
+
+def _hub_id(recipe: Recipe, stage: Stage) -> str | None:
+    """Id of the model that a stage starts from, where that is one of the Hub."""
+    is_first = stage == "sft" or recipe.sft is None
+    return recipe.model.path if is_first and recipe.model.revision is not None else None
 
 
 def _data(
@@ -160,6 +199,7 @@ def _module(
         num_steps=num_steps,
         z0_per_microbatch=recipe.z0 == "microbatch",
         starts_at_reference=starts_at_reference,
+        dropout_seed=recipe.seed if recipe.adapter is not None and recipe.adapter.dropout > 0 else None,
     )
 
 
@@ -204,15 +244,24 @@ def _logger(kind: str, name: str) -> Logger:
     return CSVLogger(folder, name=name)
 
 
-def _full_weights(module: AlignmentModule) -> dict[str, object]:
-    """The model's weights, gathered from all ranks."""
+def _full_weights(module: AlignmentModule, *, only_trained: bool) -> dict[str, object]:
+    """The model's weights, or those that were trained, gathered from all ranks."""
     if module.policy is None:
         raise ValueError("the module was not trained")
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=only_trained)
     weights = dict(get_model_state_dict(module.policy.model, options=options))
     # gathered apart, tied tensors are no longer one, and would be written twice
     tied = module.policy.model.all_tied_weights_keys
     return {name: weight for name, weight in weights.items() if name not in tied}
+
+
+def _num_parameters(module: AlignmentModule) -> int:
+    """Of the model and the critic; several weights of 4 bits are one number."""
+    if module.policy is None:
+        raise ValueError("the module was not trained")
+    critic = module.policy.value_head
+    more = 0 if critic is None else sum(weight.numel() for weight in critic.parameters())
+    return int(module.policy.model.num_parameters()) + more
 
 
 def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts: dict[str, Any]) -> None:
@@ -222,13 +271,16 @@ def _write_summary(output: Path, module: AlignmentModule, data: StageData, facts
     planned = [unit for step in data.plan for unit in step]
     num_trained = sum(row.length for unit in planned for row in data.units[unit])
     num_extra = sum(row.length for unit in planned for row in (data.mismatched or {}).get(unit, ()))
-    num_parameters = sum(parameter.numel() for parameter in module.parameters())
+    num_parameters = _num_parameters(module)
+    num_trained_parameters = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
     spent = {
         "steps": len(data.plan),
         "completions": sum(len(data.units[unit]) for unit in planned),
         "tokens": num_trained + num_extra,
-        # 2 per parameter and token forward, 4 backward; mismatched completions have no backward
-        "flops": num_parameters * (6 * num_trained + 2 * num_extra),
+        # 2 per parameter and token forward, 2 backward, 2 for the gradient of a trained one; mismatched
+        # completions have no backward
+        "flops": num_parameters * (4 * num_trained + 2 * num_extra)
+        + num_trained_parameters * 2 * num_trained,
         "parameters": num_parameters,
     }
     (output / SUMMARY).write_text(canonical_json(facts | spent))
