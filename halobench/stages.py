@@ -11,11 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
-from halobench.errors import TrainingError
+from halobench.errors import ResultsError, TrainingError
 from halobench.materials import Materials
 from halobench.models.load import new_model, save_model
 from halobench.origin import fetch
 from halobench.recipe import Recipe
+from halobench.results.record import RunRecord
 from halobench.storage import Artifacts, canonical_json, digest, home
 from halobench.training import SUMMARY, Stage
 
@@ -52,6 +53,32 @@ def stages_of(recipe: Recipe) -> list[StageKey]:
 def policy_path(run_id: str) -> Path:
     """Folder of an aligned policy, made or not."""
     return Artifacts(home()).path("policies", run_id)
+
+
+def kept_policy(record: RunRecord) -> Path:
+    """Folder of a recorded run's aligned policy.
+
+    Raises:
+        ResultsError: the run has none, or it is not there any more.
+    """
+    if record.evaluate != "aligned":
+        raise ResultsError(
+            f"run {record.run_id!r} evaluated the {record.evaluate} model; name an aligned run"
+        )
+    if record.status == "diverged":
+        raise ResultsError(f"run {record.run_id!r} diverged ({record.reason}), so it has no policy")
+    folder = policy_path(record.run_id)
+    if not folder.is_dir():
+        raise gone(record)
+    return folder
+
+
+def gone(record: RunRecord) -> ResultsError:
+    """The error of a run whose models were removed."""
+    return ResultsError(
+        f"run {record.run_id}: its models are not in {policy_path(record.run_id).parent.parent}; "
+        "run its recipe again with --force to make them"
+    )
 
 
 def make_stage(recipe: Recipe, key: StageKey, report: Report) -> Path:
