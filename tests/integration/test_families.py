@@ -65,7 +65,13 @@ def write_model(folder, config):
 @pytest.fixture
 def family(request, tmp_path):
     """A folder with feedback, a model of the family, and a recipe without a loss."""
-    write_model(tmp_path / "model", FAMILIES[request.param])
+    write_family(tmp_path, FAMILIES[request.param])
+    return tmp_path
+
+
+def write_family(folder, config):
+    """Write feedback, a model and a recipe without a loss."""
+    write_model(folder / "model", config)
     rows = [
         {
             "prompt": f"say {'so ' * (i % 5)}now",
@@ -74,18 +80,17 @@ def family(request, tmp_path):
         }
         for i in range(30)
     ]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     optim = {"lr": 0.01}
     document = {
-        "data": {"source": "jsonl", "path": str(tmp_path / "rows.jsonl"), "num_pairs": 8},
-        "model": {"path": str(tmp_path / "model")},
+        "data": {"source": "jsonl", "path": str(folder / "rows.jsonl"), "num_pairs": 8},
+        "model": {"path": str(folder / "model")},
         "sft": {"batch_pairs": 4, "optim": optim},
         "budget": {"batch_pairs": 4},
         "optim": optim,
         "scoring": {"scorers": ["implied_reward"], "num_prompts": 2},
     }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(document))
-    return tmp_path
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(document))
 
 
 def run(folder, loss, **keys):
