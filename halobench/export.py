@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from halobench.data.tokenize import TRANSCRIPT_TEMPLATE
 from halobench.errors import ResultsError
@@ -19,9 +19,6 @@ from halobench.results.store import Store
 from halobench.stages import kept_policy
 from halobench.storage import atomic_folder, canonical_json
 from halobench.training import ADAPTER, CURVES, SUMMARY
-
-_TEMPLATE = "chat_template.jinja"
-_WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
 def export_policy(run_id: str, folder: Path, store: Store, *, only_adapter: bool = False) -> None:
@@ -39,6 +36,7 @@ def export_policy(run_id: str, folder: Path, store: Store, *, only_adapter: bool
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ResultsError(f"{folder}: is not empty; name a new folder")
     record = store.record(run_id)
+    recipe = Recipe.model_validate(record.recipe)
     policy = kept_policy(record)
     if only_adapter and not (policy / ADAPTER).is_dir():
         raise ResultsError(
@@ -46,25 +44,22 @@ def export_policy(run_id: str, folder: Path, store: Store, *, only_adapter: bool
         )
     scores = [score for file in store.score_files(run_id) for score in file.scores]
     with atomic_folder(folder.resolve()) as target:
-        for file in policy.iterdir():
-            is_weights = file.name.endswith(_WEIGHTS) or file.name in (
-                "config.json",
-                "generation_config.json",
-            )
-            if file.is_file() and file.name not in (SUMMARY, CURVES) and not (only_adapter and is_weights):
-                shutil.copy(file, target)
+        tokenizer = AutoTokenizer.from_pretrained(policy, trust_remote_code=recipe.model.trust_remote_code)
         if only_adapter:
             shutil.copytree(policy / ADAPTER, target, dirs_exist_ok=True)
-        _complete(target)
+            tokenizer.save_pretrained(target)
+        else:
+            ours = shutil.ignore_patterns(SUMMARY, CURVES, ADAPTER)
+            shutil.copytree(policy, target, dirs_exist_ok=True, ignore=ours)
+        _complete(target, tokenizer)
         (target / "recipe.yaml").write_text(_recipe(record), encoding="utf-8")
-        (target / "README.md").write_text(_card(record, scores, only_adapter), encoding="utf-8")
+        (target / "README.md").write_text(_card(record, recipe, scores, only_adapter), encoding="utf-8")
 
 
-def _complete(folder: Path) -> None:
+def _complete(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Have the folder say itself how the policy was asked, and with which token its answers end."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.chat_template is None:
-        (folder / _TEMPLATE).write_text(TRANSCRIPT_TEMPLATE, encoding="utf-8")
+        (folder / "chat_template.jinja").write_text(TRANSCRIPT_TEMPLATE, encoding="utf-8")
     file = folder / "generation_config.json"
     if not file.is_file():
         return
@@ -82,8 +77,7 @@ def _recipe(record: RunRecord) -> str:
     return str(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
 
 
-def _card(record: RunRecord, scores: list[ScoreRecord], only_adapter: bool) -> str:
-    recipe = Recipe.model_validate(record.recipe)
+def _card(record: RunRecord, recipe: Recipe, scores: list[ScoreRecord], only_adapter: bool) -> str:
     loss = LOSSES[recipe.loss["name"]] if recipe.loss["name"] in LOSSES else None
     parts = [
         _front_matter(recipe, only_adapter),
@@ -115,7 +109,7 @@ def _front_matter(recipe: Recipe, only_adapter: bool) -> str:
 def _summary(recipe: Recipe) -> str:
     return (
         f"A language model aligned with the loss `{recipe.loss['name']}` on `{recipe.data.source}` by "
-        "[halobench](https://arxiv.org/abs/2402.01306), which compares such losses on the same feedback."
+        "halobench, which compares such losses on the same feedback."
     )
 
 

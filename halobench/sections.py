@@ -137,11 +137,12 @@ class Model(Section):
 class Adapter(Section):
     """Low-rank matrices that are trained beside frozen weights, in the SFT and the alignment stage.
 
-    After a stage they are merged, so that whoever uses the model finds an ordinary one; the adapter itself is
-    kept beside it.
+    After a stage they are merged in the dtype of the precision, so that whoever uses the model finds an
+    ordinary one; the adapter itself is kept beside it.
 
     Attributes:
-        kind: "lora", or "qlora", which freezes the weights in 4 bits; the merged ones are those of 4 bits.
+        kind: "lora", or "qlora", which freezes the weights in 4 bits. Merged are those of 4 bits, made plain;
+            the reference is the model before it was rounded, so step 0 cannot be checked.
         rank: of the matrices.
         alpha: their product counts alpha / rank times.
         dropout: of what goes into them.

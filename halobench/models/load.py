@@ -139,6 +139,8 @@ def add_control_tokens(
 
 def add_rows(model: PreTrainedModel, num_known: int, num_tokens: int) -> None:
     """Have embeddings and head know more tokens, whose rows start as the mean of those of the known ones."""
+    if num_tokens == num_known:
+        return
     if num_tokens > model.get_input_embeddings().weight.shape[0]:  # some models have rows to spare
         model.resize_token_embeddings(num_tokens, mean_resizing=False)
     with torch.no_grad():

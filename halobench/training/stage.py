@@ -27,7 +27,7 @@ from halobench.models.checkpointing import checkpoint_layers
 from halobench.models.load import DTYPES, add_control_tokens, add_rows, load_model, new_model, save_model
 from halobench.models.logprobs import ScoredModel, ValueHead, can_pack
 from halobench.recipe import Recipe
-from halobench.sections import Optim
+from halobench.sections import Adapter, Optim
 from halobench.storage import canonical_json, home
 from halobench.training import ADAPTER, CURVES, SUMMARY, Stage
 from halobench.training.callbacks import Checkpoint, Progress
@@ -69,20 +69,9 @@ def train_stage(
     tokenizer = materials.tokenizer
     loss = materials.loss if stage == "align" else SFT()
     adapter = None if stage == "base" else recipe.adapter
-    model = _start(materials, start)
     num_known = len(tokenizer)
-    add_control_tokens(model, tokenizer, loss.control_tokens)
-    if adapter is not None:
-        add_adapter(
-            model,
-            adapter,
-            tokens=[tokenizer.convert_tokens_to_ids(token) for token in loss.control_tokens],
-            seed=recipe.data_seed if stage == "sft" else recipe.seed,
-            base=_hub_id(recipe, stage),
-        )
+    model = _trainable(materials, loss, stage, start, adapter)
     encoder = materials.encoder(tokenizer)
-    if recipe.execution.gradient_checkpointing:
-        checkpoint_layers(model)
     packed = recipe.execution.hot_path == "fused" and can_pack(model)
     data = replace(
         _data(materials, encoder, stage, reference, report),
@@ -129,8 +118,7 @@ def train_stage(
         elif weights is not None:
             save_adapter(output / ADAPTER, model, weights)
             plain = _start(materials, start)
-            if len(tokenizer) > num_known:
-                add_rows(plain, num_known, len(tokenizer))
+            add_rows(plain, num_known, len(tokenizer))
             save_model(output, merge(plain, output / ADAPTER), tokenizer)
         facts: dict[str, Any] = {"status": status, "reason": reason, "truncated": dict(encoder.truncated)}
         facts["seconds"] = {
@@ -157,6 +145,26 @@ def _start(materials: Materials, start: Path | None) -> PreTrainedModel:
         )
     model = new_model(recipe.model, materials.tokenizer, seed=recipe.base_seed)
     return model.to(DTYPES[recipe.precision])
+
+
+def _trainable(
+    materials: Materials, loss: Loss, stage: Stage, start: Path | None, adapter: Adapter | None
+) -> PreTrainedModel:
+    """The model that a stage starts from, ready to be trained."""
+    recipe, tokenizer = materials.recipe, materials.tokenizer
+    model = _start(materials, start)
+    add_control_tokens(model, tokenizer, loss.control_tokens)
+    if adapter is not None:
+        add_adapter(
+            model,
+            adapter,
+            tokens=[tokenizer.convert_tokens_to_ids(token) for token in loss.control_tokens],
+            seed=recipe.data_seed if stage == "sft" else recipe.seed,
+            base=_hub_id(recipe, stage),
+        )
+    if recipe.execution.gradient_checkpointing:
+        checkpoint_layers(model)
+    return model
 
 
 def _hub_id(recipe: Recipe, stage: Stage) -> str | None:

@@ -48,9 +48,16 @@ def grouped():
     return tiny_llama(num_attention_heads=4, num_key_value_heads=2)
 
 
-@pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("make_model", [tiny_llama, grouped, tiny_neox])
-@pytest.mark.parametrize("name", [*BUILT_IN, "coupled"])
+@pytest.mark.parametrize(
+    ("name", "make_model", "packed"),
+    [
+        *((name, tiny_llama, True) for name in [*BUILT_IN, "coupled"]),
+        ("kto", grouped, True),
+        ("kto", tiny_neox, True),
+        ("kto", tiny_llama, False),
+        ("offline_ppo", tiny_llama, False),
+    ],
+)
 def test_gradients_of_every_loss_are_the_same(name, make_model, packed):
     loss = loss_named(name)
     units, others = random_units(random.Random(5), loss.view().__name__, [[3, 1], [30], [2, 9, 4]])

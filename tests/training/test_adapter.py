@@ -41,8 +41,17 @@ def adapted(model, *, tokens=(), **adapter):
     return model
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("name", ["csft", "dpo", "kto", "offline_ppo", "coupled"])
+@pytest.mark.parametrize(
+    ("name", "tied"),
+    [
+        ("csft", True),
+        ("csft", False),
+        ("dpo", True),
+        ("kto", False),
+        ("offline_ppo", True),
+        ("coupled", False),
+    ],
+)
 def test_gradients_are_those_of_the_plain_computation(name, tied):
     loss = loss_named(name)
     model = tiny_llama(tie_word_embeddings=tied)
@@ -90,9 +99,8 @@ def test_targets_that_a_model_does_not_have_are_told_with_those_it_has():
         add_adapter(tiny_llama(), Adapter(targets=("query",)), tokens=(), seed=0, base=None)
 
 
-@pytest.mark.parametrize("loss", ["kto", "offline_ppo"])
-def test_a_stage_leaves_the_merged_model_and_the_adapter(loss, tiny_recipe, start, tmp_path):
-    folder = align(recipe_of(tiny_recipe, loss, LORA), start, tmp_path / "out")
+def test_a_stage_leaves_the_merged_model_and_the_adapter(tiny_recipe, start, tmp_path):
+    folder = align(recipe_of(tiny_recipe, "offline_ppo", LORA), start, tmp_path / "out")
     before, after = weights(start), weights(folder)
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}

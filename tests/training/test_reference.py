@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -11,15 +12,14 @@ from halobench import RecipeError
 from halobench.data.views import make_view
 from halobench.materials import Materials
 from halobench.models.load import load_model, new_model, save_model
+from halobench.results.store import Store
+from halobench.run import execute
+from halobench.scoring.base import Scorer, ScoringResult, make_rows
 from halobench.sections import Model
-from halobench.stages import base_folder, policy_folder, reference_folder, stages_of, start_folder
+from halobench.stages import policy_path, stages_of
 from halobench.training.data import _encode, alignment_plan
 from tests.models.tiny import logps_by_hand, tiny_llama, tiny_tokenizer
 from tests.training.stages import WIDTH_16, align, curves, recipe_of
-
-
-def silent(phase, done, total):
-    pass
 
 
 @pytest.fixture
@@ -59,13 +59,24 @@ def test_without_another_reference_training_starts_at_ln_2(tiny_recipe, start, t
     assert first == pytest.approx(math.log(2), abs=1e-4)
 
 
-def test_a_whole_run_measures_against_the_base_and_starts_from_the_sft_model(tiny_recipe):
+def test_a_whole_run_is_measured_and_scored_against_the_base_and_starts_from_the_sft_model(
+    tiny_recipe, tmp_path, monkeypatch
+):
+    contenders = []
+
+    class Spy(Scorer):
+        def score(self, contender):
+            contenders.append(contender)
+            return ScoringResult(make_rows([]), [])
+
+    monkeypatch.setattr(import_module("halobench.run"), "SCORERS", {"oracle": Spy})
     recipe = recipe_of(tiny_recipe, "dpo", "reference=base")
+    execute(recipe, Store(tmp_path / "results"), lambda phase, done, total: None)
     base, sft = (key.path for key in stages_of(recipe))
-    folder = policy_folder(recipe, silent)
-    assert reference_folder(recipe, silent) == base_folder(recipe, silent) == base
-    assert start_folder(recipe, silent) == sft
-    found = curves(folder)
+    [contender] = contenders
+    assert (contender.reference, contender.start) == (base, sft)
+    assert contender.folder == policy_path(recipe.run_id)
+    found = curves(contender.folder)
     first = found[(found["metric"] == "loss") & (found["step"] == 1)]["value"].item()
     assert abs(first - math.log(2)) > 1e-4
 
