@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from halobench.api import leaderboard, results, run
+    from halobench.api import export, leaderboard, results, run
     from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
     from halobench.losses.base import (
         Binary,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from halobench.registry import LOSSES, SCORERS, SOURCES
 
 _HOMES = {
-    "halobench.api": ("leaderboard", "results", "run"),
+    "halobench.api": ("export", "leaderboard", "results", "run"),
     "halobench.errors": ("DataError", "HalobenchError", "RecipeError", "UnknownNameError"),
     "halobench.losses.base": (
         "Binary",
@@ -66,6 +66,7 @@ __all__ = [
     "Positive",
     "RecipeError",
     "UnknownNameError",
+    "export",
     "leaderboard",
     "register_loss",
     "results",

@@ -1,4 +1,4 @@
-"""What Python programs call: run a recipe, read results, read the board."""
+"""What Python programs call: run a recipe, read results, read the board, export a policy."""
 
 from __future__ import annotations
 
@@ -136,6 +136,25 @@ def leaderboard(folder: str | Path = DEFAULT_RESULTS) -> pd.DataFrame:
 
     boards = [board.tables.rows for board in build_boards(Store(Path(folder)))]
     return pd.concat(boards, ignore_index=True) if boards else pd.DataFrame()
+
+
+def export(
+    run_id: str, folder: str | Path, *, adapter: bool = False, results: str | Path = DEFAULT_RESULTS
+) -> None:
+    """Write the aligned policy of a run as a folder that `AutoModelForCausalLM.from_pretrained` loads.
+
+    Args:
+        run_id: of an aligned run whose models are still there.
+        folder: a new one.
+        adapter: write only the adapter, in peft's format.
+        results: folder of the records.
+
+    Raises:
+        ResultsError: there is no such policy or adapter, or something is in the folder.
+    """
+    from halobench.export import export_policy
+
+    export_policy(run_id, Path(folder), Store(Path(results)), only_adapter=adapter)
 
 
 def _stated(loss: Loss) -> dict[str, object]:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from halobench.errors import DataError, HalobenchError, RecipeError, UnknownNameError
+from halobench.origin import ModelFiles, find, is_on_hub, vocabulary, weaknesses
 from halobench.published.sizes import UNFETCHED, Unfetched, model_config, names_of, sizes_of
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SCORERS, SOURCES
-from halobench.sections import Data, Origin, Part
+from halobench.sections import Data, Model, Origin, Part
 from halobench.storage import digest, file_digest
 from halobench.validation import explain
 
@@ -89,6 +90,10 @@ def check_point(
         stand_in = _published_model(recipe) if planned and of_model else {}
         content |= stand_in
         found += [] if stand_in else of_model
+        if recipe.reference_model is not None:
+            content |= _check_reference(recipe, recipe.reference_model, source, where, found)
+        if not planned:  # a plan needs nothing to be installed
+            found += _check_adapter(recipe, where)
         found += _check_scorers(recipe, source, where)
         if loss is not None:
             found += _check_pairs(recipe, source, where)
@@ -103,7 +108,12 @@ def check_point(
             if not LOSSES.is_builtin(loss["name"]):
                 content["loss"] = source_digest(LOSSES[loss["name"]])
             label = recipe.label or recipe.name
-            return recipe.model_copy(update={"loss": loss, "content": content, "label": label})
+            model = recipe.model
+            if model.path is not None and is_on_hub(model.path):
+                model = model.model_copy(update={"revision": content["model"]})
+            return recipe.model_copy(
+                update={"loss": loss, "content": content, "label": label, "model": model}
+            )
     problems += found
     return None
 
@@ -260,19 +270,16 @@ def _check_model(
     model = recipe.model
     content = {}
     if model.path is not None:
-        folder = Path(model.path)
         place = f"model.path = {model.path!r}{where('model.path')}"
-        if not (folder / "config.json").is_file():
-            found.append(f"{place}: no config.json there; give a Hugging Face model folder")
+        try:
+            origin = find(model)
+        except RecipeError as error:
+            found += [f"{place}: {problem}" for problem in error.problems]
         else:
-            content["model"] = digest(
-                [[p.name, file_digest(p)] for p in sorted(folder.iterdir()) if p.is_file()]
-            )
-            if model.tokenizer is None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-                found.append(
-                    f"{place}: the folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); "
-                    "set model.tokenizer.path"
-                )
+            content["model"] = origin.content
+            found += [f"{place}: {problem}" for problem in weaknesses(origin, model.trust)]
+            if model.tokenizer is None:
+                found += [f"{place}: {problem}" for problem in _tokenizer_weaknesses(origin)]
     elif model.tokenizer is None and source is not None and not source.is_world:
         found.append(
             f"model.tokenizer{where('model')}: a new model needs a tokenizer; "
@@ -281,6 +288,63 @@ def _check_model(
     if model.tokenizer is not None:
         content |= _check_tokenizer(recipe, where, found)
     return content
+
+
+def _tokenizer_weaknesses(found: ModelFiles) -> list[str]:
+    present = [name for name in TOKENIZER_FILES if name in found.files]
+    if not present:
+        return [
+            f"the folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); set model.tokenizer.path"
+        ]
+    missing = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
+    if present == ["tokenizer.model"] and missing:
+        return [f"its tokenizer.model needs {' and '.join(missing)}; pip install 'halobench[sentencepiece]'"]
+    return []
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module can be imported; the package that a name is in may be missing too."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _check_reference(
+    recipe: Recipe, model: Model, source: Source | Unfetched | None, where: Where, found: list[str]
+) -> dict[str, str]:
+    """Return the digest of a reference that is given by its path; it must know the policy's tokens."""
+    place = f"reference = {recipe.reference!r}{where('reference')}"
+    try:
+        origin = find(model)
+        own = _vocabulary(recipe, source)
+    except RecipeError as error:
+        found += [f"{place}: {problem}" for problem in error.problems]
+        return {}
+    found += [f"{place}: {problem}" for problem in weaknesses(origin, model.trust)]
+    theirs = vocabulary(origin.folder)
+    if theirs is None:
+        found.append(
+            f"{place}: has no tokenizer.json, so that nobody knows whether its tokens are the policy's"
+        )
+    elif own is not None and not own.items() <= theirs.items():
+        other = min((index, token) for token, index in own.items() if theirs.get(token) != index)[1]
+        found.append(
+            f"{place}: has another vocabulary than the policy ({other!r} is not the same token); "
+            "give a model with the policy's tokenizer"
+        )
+    return {"reference": origin.content}
+
+
+def _vocabulary(recipe: Recipe, source: Source | Unfetched | None) -> dict[str, int] | None:
+    """The policy's tokens; None where something else is wrong with them."""
+    model = recipe.model
+    if model.tokenizer is not None:
+        return vocabulary(tokenizer_file(model.tokenizer.path).parent)
+    if model.path is not None:
+        return vocabulary(find(model).folder)
+    world: Any = source
+    return None if source is None or not source.is_world else dict(world.tokenizer().get_vocab())
 
 
 def _check_tokenizer(recipe: Recipe, where: Where, found: list[str]) -> dict[str, str]:
@@ -318,6 +382,23 @@ def tokenizer_file(path: str) -> Path:
     return Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
 
 
+def _check_adapter(recipe: Recipe, where: Where) -> list[str]:
+    adapter = recipe.adapter
+    if adapter is None:
+        return []
+    place = f"adapter.kind = {adapter.kind!r}{where('adapter')}"
+    packages = ["peft"] if adapter.kind == "lora" else ["peft", "bitsandbytes", "accelerate"]
+    missing = [name for name in packages if not _is_installed(name)]
+    lines = []
+    if missing:
+        lines.append(f"{place}: needs {' and '.join(missing)}; pip install 'halobench[{adapter.kind}]'")
+    if adapter.kind == "qlora" and recipe.execution.strategy == "fsdp":
+        lines.append(f"{place}: weights of 4 bits are not sharded; use execution.strategy=ddp, or lora")
+    if adapter.kind == "qlora" and recipe.precision == "64-true":
+        lines.append(f"{place}: 4 bits are computed with in 16 or 32; use another precision, or lora")
+    return lines
+
+
 def _check_scorers(recipe: Recipe, source: Source | Unfetched | None, where: Where) -> list[str]:
     lines = []
     for name in recipe.scoring.scorers:
@@ -329,7 +410,7 @@ def _check_scorers(recipe: Recipe, source: Source | Unfetched | None, where: Whe
                 f"{place}: {name!r} needs a world that knows the true utility, "
                 f"and {recipe.data.source!r} is none; drop it"
             )
-    if recipe.scoring.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+    if recipe.scoring.engine == "vllm" and not _is_installed("vllm"):
         lines.append(
             f"scoring.engine = 'vllm'{where('scoring.engine')}: vLLM is not installed; "
             "pip install 'halobench[vllm]', or use halobench"

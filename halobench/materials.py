@@ -16,6 +16,7 @@ from halobench.errors import DataError
 from halobench.feedback import Feedback, PromptSet, Response, Source
 from halobench.losses.base import Loss
 from halobench.models.load import load_tokenizer
+from halobench.published.sizes import unfetched
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES
 from halobench.storage import Artifacts, home
@@ -81,6 +82,8 @@ class Materials:
         Raises:
             DataError: nothing is left of it.
         """
+        if unfetched(self.recipe):
+            return self.selected  # what is only planned has no tokenizer to ask
         encoder = self.encoder(self.tokenizer)
         refused = {
             key: HOLDS_SPECIAL_TOKEN

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from pydantic import Field
 
+from halobench.origin import is_on_hub
 from halobench.registry import LOSSES
 from halobench.sections import (
+    Adapter,
     BaseStage,
     Board,
     Budget,
@@ -32,6 +34,10 @@ class Recipe(Section):
         suite: name of the suite it belongs to.
         label: its row on the board; by default the name of the loss.
         control: whether the row is a control, shown but not ranked.
+        adapter: what is trained instead of all weights; None trains these.
+        reference: model that the loss, drift and KL are measured against: "sft" (the base where there is no
+            SFT stage), "base", or a model of the same vocabulary by folder or id of the Hub. Training starts
+            from the SFT model all the same.
         z0: whether the reference point is averaged over the optimizer step, or over each microbatch as in the
             paper.
         evaluate: which model is scored: the aligned one, or the stage before.
@@ -54,6 +60,8 @@ class Recipe(Section):
     loss: dict[str, Any]
     optim: Optim
     budget: Budget = Budget()
+    adapter: Adapter | None = None
+    reference: str = "sft"
     z0: Literal["step", "microbatch"] = "step"
     precision: Literal["32-true", "64-true", "bf16-mixed", "bf16-true"] = "32-true"
     evaluate: Literal["aligned", "reference", "base"] = "aligned"
@@ -84,6 +92,14 @@ class Recipe(Section):
     def view(self) -> str:
         """Name of the batch type the loss is trained on."""
         return LOSSES[self.loss["name"]].view().__name__
+
+    @property
+    def reference_model(self) -> Model | None:
+        """The reference, where it is neither the SFT model nor the base."""
+        if self.reference in ("sft", "base"):
+            return None
+        commit = self.content.get("reference") if is_on_hub(self.reference) else None
+        return self.model.model_copy(update={"path": self.reference, "revision": commit})
 
     @cached_property
     def base_identity(self) -> dict[str, Any]:
@@ -123,7 +139,13 @@ class Recipe(Section):
             "selection": self.selection_identity,
             "split_seed": self.data_seed,
             "precision": self.precision,
+            **self._adapted,
         }
+
+    @property
+    def _adapted(self) -> dict[str, Any]:
+        """The adapter, where there is one."""
+        return {} if self.adapter is None else {"adapter": self.adapter.model_dump(mode="json")}
 
     @cached_property
     def method_identity(self) -> dict[str, Any]:
@@ -148,7 +170,15 @@ class Recipe(Section):
             "labels": None if on_demonstrations else self.data.labels,
             "demonstrations": self.data.demonstrations if on_demonstrations else None,
             "z0": self._z0_identity if uses_z0 else None,
+            **self._against,
         }
+
+    @property
+    def _against(self) -> dict[str, str]:
+        """The reference, where it is not what the policy starts from."""
+        if self.reference == "sft" or (self.reference == "base" and self.sft is None):
+            return {}
+        return {"reference": self.content.get("reference", "base")}
 
     @property
     def _z0_identity(self) -> str:
@@ -169,6 +199,7 @@ class Recipe(Section):
                 "split_seed": self.data_seed,
                 "budget": self.budget.model_dump(mode="json"),
                 "precision": self.precision,
+                **self._adapted,
             }
         split = {"split": self.split} if self.split == "dev" else {}
         return {**stage, **split, "method": self.method_identity, "seed": self.seed}
@@ -197,5 +228,6 @@ class Recipe(Section):
                 "budget": self.budget.model_dump(mode="json", exclude={"multiple"}),
                 "precision": self.precision,
                 "prompts": [self.split, self.scoring.num_prompts],
+                **self._adapted,
             }
         )[:12]

@@ -20,7 +20,7 @@ from halobench.results.record import BudgetFacts, DataFacts, RunRecord, ScoreRec
 from halobench.results.store import RECORD, TIMING, Store
 from halobench.scoring.base import Contender, ScoringResult
 from halobench.scoring.leakage import leaked_counts
-from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of
+from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of, start_folder
 from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
 from halobench.training import CURVES, SUMMARY
 
@@ -55,9 +55,11 @@ def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False
     if force and recipe.evaluate == "aligned":
         shutil.rmtree(policy_path(recipe.run_id), ignore_errors=True)
     policy = policy_folder(recipe, report)
-    reference = reference_folder(recipe, report) if recipe.evaluate == "aligned" else None
     materials = Materials(recipe, report)
-    contender = Contender(materials, policy, reference, report)
+    contender = Contender(materials, policy, None, report)
+    if recipe.evaluate == "aligned":
+        contender.reference = reference_folder(recipe, report)
+        contender.start = start_folder(recipe, report)
     summary = json.loads((policy / SUMMARY).read_text()) if recipe.evaluate == "aligned" else {}
     status = summary.get("status", "completed")
     results: dict[str, ScoringResult] = {}
@@ -160,9 +162,12 @@ def _without_paths(recipe: Recipe) -> dict[str, Any]:
     resolved = recipe.model_dump(mode="json")
     places = [
         *((section, "path") for section in (resolved["data"], *(resolved["data"]["parts"] or ()))),
-        (resolved["model"], "path"),
         (resolved["model"]["tokenizer"] or {}, "path"),
     ]
+    if recipe.model.revision is None:  # else it is the id of a model of the Hub
+        places.append((resolved["model"], "path"))
+    if recipe.reference_model is not None and recipe.reference_model.revision is None:
+        places.append((resolved, "reference"))
     for section, key in places:
         if section.get(key) is not None:
             section[key] = PurePath(section[key]).name

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from halobench.errors import ResultsError
 from halobench.feedback import Message
 from halobench.generation import Request, generate
 from halobench.materials import Materials
 from halobench.recipe import Recipe
 from halobench.results.record import RunRecord
 from halobench.scoring.base import Contender
-from halobench.stages import policy_path, stages_of
+from halobench.stages import gone, kept_policy, stages_of
 from halobench.worlds.base import World
 
 
@@ -34,18 +33,15 @@ def answer_both(record: RunRecord, prompt: str, *, temperature: float, seed: int
     """Sample an answer of the reference and one of the policy, with the same noise.
 
     Raises:
-        ResultsError: their models are not there any more.
+        ResultsError: the run has no policy, or its models are not there any more.
         DataError: the prompt is not in the language of the run's world.
     """
     recipe = Recipe.model_validate(record.recipe)
-    policy = policy_path(record.run_id)
+    policy = kept_policy(record)
     stages = stages_of(recipe)
     reference = stages[-1].path if stages else None
-    if not policy.is_dir() or reference is None or not reference.is_dir():
-        raise ResultsError(
-            f"run {record.run_id}: its models are not in {policy.parent.parent}; "
-            "run its recipe again with --force to make them"
-        )
+    if reference is None or not reference.is_dir():
+        raise gone(record)
     contender = Contender(Materials(recipe), policy, reference)
     materials = contender.materials
     turns = (Message("user", prompt),)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Positive = Annotated[float, Gt(0)]
@@ -200,18 +200,41 @@ class TokenizerFile(Section):
     bos: str | None = None
 
 
+class Trust(NamedTuple):
+    """What of a model may run code when it is loaded.
+
+    Attributes:
+        remote_code: the Python files that it brings.
+        pickle: weights that are not safetensors.
+    """
+
+    remote_code: bool = False
+    pickle: bool = False
+
+
 class Model(Section):
     """Which base model.
 
     Attributes:
-        path: a Hugging Face model folder.
+        path: a Hugging Face model folder, or the id of a model of the Hub.
+        revision: branch, tag or commit of a model of the Hub; the resolved recipe names the commit.
+        trust_remote_code: whether to run the code that a model brings.
+        allow_pickle: whether to read weights that are not safetensors.
         architecture: or a new model; a world then trains it in the stage `base`.
         tokenizer: where the folder has none, or a new model learns from files.
     """
 
     path: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
     architecture: Architecture | None = None
     tokenizer: TokenizerFile | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """What of it may run code."""
+        return Trust(self.trust_remote_code, self.allow_pickle)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:
@@ -220,6 +243,28 @@ class Model(Section):
                 "give either model.path (a Hugging Face folder) or model.architecture (a new Llama)"
             )
         return self
+
+
+class Adapter(Section):
+    """Low-rank matrices that are trained beside frozen weights, in the SFT and the alignment stage.
+
+    After a stage they are merged in the dtype of the precision, so that whoever uses the model finds an
+    ordinary one; the adapter itself is kept beside it.
+
+    Attributes:
+        kind: "lora", or "qlora", which freezes the weights in 4 bits. Merged are those of 4 bits, made plain;
+            the reference is the model before it was rounded, so step 0 cannot be checked.
+        rank: of the matrices.
+        alpha: their product counts alpha / rank times.
+        dropout: of what goes into them.
+        targets: names of linear layers; "all-linear" is all but the head.
+    """
+
+    kind: Literal["lora", "qlora"] = "lora"
+    rank: Count = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
 
 
 class Optim(Section):
@@ -336,6 +381,8 @@ class Execution(Section):
         microbatch_tokens: largest number of tokens, padding included, of one forward pass.
         hot_path: "fused" packs rows, computes a prompt once and logits where they are scored; "reference" is
             the plain padded computation of the same.
+        gradient_checkpointing: whether layers are computed again in the backward pass, which takes a third
+            more time and much less memory.
         logger: Lightning logger of the training curves.
     """
 
@@ -345,6 +392,7 @@ class Execution(Section):
     checkpoint_every: Count = 200
     microbatch_tokens: Count = 16384
     hot_path: Literal["fused", "reference"] = "fused"
+    gradient_checkpointing: bool = False
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
-from halobench.errors import TrainingError
+from halobench.errors import ResultsError, TrainingError
 from halobench.materials import Materials
 from halobench.models.load import new_model, save_model
+from halobench.origin import fetch
 from halobench.recipe import Recipe
+from halobench.results.record import RunRecord
 from halobench.storage import Artifacts, canonical_json, digest, home
 from halobench.training import SUMMARY, Stage
 
@@ -53,6 +55,32 @@ def policy_path(run_id: str) -> Path:
     return Artifacts(home()).path("policies", run_id)
 
 
+def kept_policy(record: RunRecord) -> Path:
+    """Folder of a recorded run's aligned policy.
+
+    Raises:
+        ResultsError: the run has none, or it is not there any more.
+    """
+    if record.evaluate != "aligned":
+        raise ResultsError(
+            f"run {record.run_id!r} evaluated the {record.evaluate} model; name an aligned run"
+        )
+    if record.status == "diverged":
+        raise ResultsError(f"run {record.run_id!r} diverged ({record.reason}), so it has no policy")
+    folder = policy_path(record.run_id)
+    if not folder.is_dir():
+        raise gone(record)
+    return folder
+
+
+def gone(record: RunRecord) -> ResultsError:
+    """The error of a run whose models were removed."""
+    return ResultsError(
+        f"run {record.run_id}: its models are not in {policy_path(record.run_id).parent.parent}; "
+        "run its recipe again with --force to make them"
+    )
+
+
 def make_stage(recipe: Recipe, key: StageKey, report: Report) -> Path:
     """Make a shared stage unless it is there; return its model folder.
 
@@ -78,40 +106,54 @@ def make_stage(recipe: Recipe, key: StageKey, report: Report) -> Path:
 def base_folder(recipe: Recipe, report: Report) -> Path:
     """Folder of the base model."""
     if recipe.model.path is not None:
-        return Path(recipe.model.path)
+        return fetch(recipe.model)
     return make_stage(recipe, stages_of(recipe)[0], report)
 
 
-def reference_folder(recipe: Recipe, report: Report) -> Path:
-    """Folder of the reference: the SFT model, or the base where there is no SFT stage."""
+def start_folder(recipe: Recipe, report: Report) -> Path:
+    """Folder of the model that alignment starts from: the SFT model, or the base without an SFT stage."""
     if recipe.sft is None:
         return base_folder(recipe, report)
     return make_stage(recipe, stages_of(recipe)[-1], report)
+
+
+def reference_folder(recipe: Recipe, report: Report) -> Path:
+    """Folder of the model that the policy is measured against."""
+    if recipe.reference_model is not None:
+        return fetch(recipe.reference_model)
+    return base_folder(recipe, report) if recipe.reference == "base" else start_folder(recipe, report)
 
 
 def policy_folder(recipe: Recipe, report: Report) -> Path:
     """Folder of the model that the run is about, trained if need be."""
     if recipe.evaluate == "base":
         return base_folder(recipe, report)
-    reference = reference_folder(recipe, report)
+    start = start_folder(recipe, report)
     if recipe.evaluate == "reference":
-        return reference
+        return start
+    reference = reference_folder(recipe, report)
 
     def build(folder: Path) -> None:
-        _train(Materials(recipe), "align", recipe.run_id, reference, folder, report)
+        _train(Materials(recipe), "align", recipe.run_id, start, folder, report, reference)
 
     return Artifacts(home()).get("policies", recipe.run_id, build)
 
 
 def _train(
-    materials: Materials, stage: Stage, name: str, start: Path | None, folder: Path, report: Report
+    materials: Materials,
+    stage: Stage,
+    name: str,
+    start: Path | None,
+    folder: Path,
+    report: Report,
+    reference: Path | None = None,
 ) -> None:
     """Train a stage here, or in as many processes as the recipe has devices."""
     devices = materials.recipe.execution.devices
     if devices == 1:
         from halobench.training.stage import train_stage  # Lightning takes seconds to import
 
-        train_stage(materials, stage, name, start, folder, report)
+        train_stage(materials, stage, name, start, folder, report, reference=reference)
         return
     with TemporaryDirectory(dir=folder.parent, prefix=f".tmp-{os.getpid()}-job-") as scratch:
         job = Path(scratch) / "job.json"
@@ -122,6 +164,7 @@ def _train(
                     "stage": stage,
                     "name": name,
                     "start": None if start is None else str(start),
+                    "reference": None if reference is None else str(reference),
                     "output": str(folder),
                 }
             )

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 # Held while a file takes its final name, so that a worker asked to stop can finish the write in progress.
 WRITING = threading.RLock()
+_LARGE = 2**26  # bytes that take a noticeable part of a second to digest
 
 
 def home() -> Path:
@@ -38,6 +39,17 @@ def file_digest(path: Path) -> str:
     """Sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_digest(path: Path) -> str:
+    """Sha256 of a file; that of a large one is kept for as long as the file has its place, size and time."""
+    status = path.stat()
+    if status.st_size < _LARGE:
+        return file_digest(path)
+    kept = home() / "digests" / digest([str(path.resolve()), status.st_size, status.st_mtime_ns])
+    if not kept.is_file():
+        write_text(kept, file_digest(path))
+    return kept.read_text()
 
 
 @contextmanager

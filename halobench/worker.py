@@ -134,6 +134,7 @@ def _train(job: dict[str, Any], channel: TextIO) -> None:
             None if job["start"] is None else Path(job["start"]),
             Path(job["output"]),
             lambda phase, done, total: send({"progress": [phase, done, total]}),
+            reference=None if job["reference"] is None else Path(job["reference"]),
         )
     except Exception as error:
         send({"failed": describe(error)})

@@ -34,7 +34,8 @@ def files(tmp_path):
     rows = [{"prompt": f"say {i}", "chosen": "yes", "rejected": "no"} for i in range(60)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
-    (folder / "model" / "config.json").write_text("{}")
+    (folder / "model" / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model" / "model.safetensors").touch()
     return folder
 
 

@@ -61,8 +61,7 @@ def test_published_sizes_give_what_counting_gives(recipe, monkeypatch, match, ep
         materials = Materials(known)
         encoder = materials.encoder(materials.tokenizer)
         row = next(iter(materials.feedback.responses.values()))
-        prompt = encoder.prompt(row.prompt)
-        completion = encoder.completion(row.completion, len(prompt))
+        [(prompt, completion, _)] = encoder.encode([(row.prompt, row.completion)])
         assert len(completion) == 5  # four words and the end
         sizes = Sizes(60, 60, 60, 60, 8, len(prompt), 5)
         monkeypatch.setattr(estimates, "sizes_of", lambda data, sizes=sizes: sizes)

@@ -42,6 +42,11 @@ _EXAMPLES = {
   halobench show kto-s0-0123456789ab --json""",
     "sample": """examples:
   halobench sample kto-s0-0123456789ab "hi , a cold snack , no milk , under 5 .\"""",
+    "export": """examples:
+  halobench export kto-s0-0123456789ab my-policy
+  halobench export kto-s0-0123456789ab my-adapter --adapter     of a run with an adapter
+and then:
+  AutoModelForCausalLM.from_pretrained("my-policy")""",
     "results diff": """examples:
   halobench results diff results .halobench/quickstart      do the verdicts agree?""",
     "new": """examples:
@@ -141,6 +146,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--seed", type=int, default=0, help="of the noise; both models get the same")
     _add_results(sample)
+
+    export = _verb(
+        verbs, "export", maintain.export, "write a run's policy as a Hugging Face folder with a card"
+    )
+    export.add_argument("run_id", help="of an aligned run, see `halobench list runs`")
+    export.add_argument("folder", type=Path, help="a new one")
+    export.add_argument("--adapter", action="store_true", help="only the adapter, in peft's format")
+    _add_results(export)
 
     results = verbs.add_parser("results", help="compare results folders")
     actions = results.add_subparsers(title="actions", metavar="ACTION", required=True)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from halobench.compose import compose
-from halobench.errors import ResultsError, UnknownNameError
+from halobench.errors import UnknownNameError
 from halobench.published.sizes import fetch_nothing
 from halobench.recipe_file import builtin_recipes, recipes_folder
 from halobench.registry import LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
@@ -168,10 +168,6 @@ def sample(arguments: argparse.Namespace) -> int:
 
     store = Store(arguments.results)
     record = store.record(arguments.run_id)
-    if record.evaluate != "aligned":
-        raise ResultsError(
-            f"run {arguments.run_id!r} evaluated the {record.evaluate} model; name an aligned run"
-        )
     answers = answer_both(record, arguments.prompt, temperature=arguments.temperature, seed=arguments.seed)
     for who, text, components in answers:
         print(f"{who}:")

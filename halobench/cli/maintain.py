@@ -1,4 +1,4 @@
-"""The verbs that write and remove files of the user's: new, clean."""
+"""The verbs that write and remove files of the user's: new, export, clean."""
 
 from __future__ import annotations
 
@@ -82,6 +82,16 @@ def new(arguments: argparse.Namespace) -> int:
         write_text(path, template.format(name=name, title=title))
         print(f"wrote {path}")
     print(f"try it: halobench run quickstart seed=0 --plugin {name}.py loss.name={name} --results try-{name}")
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write the policy of a run as a folder for others."""
+    from halobench import api
+
+    api.export(arguments.run_id, arguments.folder, adapter=arguments.adapter, results=arguments.results)
+    size = sum(file.stat().st_size for file in arguments.folder.rglob("*") if file.is_file())
+    print(f"wrote {arguments.folder} ({size / 1e6:.1f} MB); its README.md says how it was made")
     return 0
 
 

@@ -74,11 +74,11 @@ AttentionInterface.register(ATTENTION, _attend)
 
 
 @contextmanager
-def attending(model: PreTrainedModel) -> Iterator[None]:
-    """Let the model's layers ask the layout, for as long as this lasts."""
+def attending(model: PreTrainedModel, attention: str = ATTENTION) -> Iterator[None]:
+    """Let the model's layers ask the layout, or attend otherwise, for as long as this lasts."""
     config = model.config
     before = config._attn_implementation
-    config._attn_implementation = ATTENTION
+    config._attn_implementation = attention
     try:
         yield
     finally:

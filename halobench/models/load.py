@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -19,7 +19,9 @@ from transformers import (
 )
 
 from halobench.check import tokenizer_file
-from halobench.sections import Model
+from halobench.origin import fetch
+from halobench.sections import Model, Trust
+from halobench.storage import digest, known_digest
 
 if TYPE_CHECKING:
     from halobench.worlds.base import World
@@ -30,6 +32,7 @@ DTYPES = {
     "bf16-mixed": torch.float32,
     "bf16-true": torch.bfloat16,
 }
+NO_TRUST = Trust()
 
 
 def best_device() -> torch.device:
@@ -48,7 +51,9 @@ def load_tokenizer(model: Model, world: World | None = None) -> PreTrainedTokeni
             return AutoTokenizer.from_pretrained(folder, **given)
         return PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file(spec.path)), **given)
     if model.path is not None:
-        tokenizer = AutoTokenizer.from_pretrained(model.path)
+        tokenizer = AutoTokenizer.from_pretrained(
+            fetch(model, weights=False), trust_remote_code=model.trust_remote_code
+        )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
@@ -84,12 +89,30 @@ def new_model(model: Model, tokenizer: PreTrainedTokenizerBase, *, seed: int) ->
     return llama
 
 
-def load_model(folder: Path | str, precision: str = "32-true") -> PreTrainedModel:
+def load_model(
+    folder: Path | str,
+    precision: str = "32-true",
+    trust: Trust = NO_TRUST,
+    *,
+    quantization: BitsAndBytesConfig | None = None,
+) -> PreTrainedModel:
     """Load a Hugging Face folder in the dtype that the precision trains in, without dropout.
 
     bf16-mixed keeps float32 weights; transformers would otherwise keep whatever dtype the file has.
+
+    Args:
+        folder: of the model.
+        precision: of the recipe.
+        trust: what of it may run code.
+        quantization: of the linear layers; None for none.
     """
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[precision])
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        **({} if quantization is None else {"quantization_config": quantization}),
+        dtype=DTYPES[precision],
+        trust_remote_code=trust.remote_code,
+        use_safetensors=None if trust.pickle else True,
+    )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -102,7 +125,7 @@ def load_model(folder: Path | str, precision: str = "32-true") -> PreTrainedMode
 def add_control_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: tuple[str, ...]
 ) -> None:
-    """Make sure the tokenizer knows `tokens`; rows added to the embeddings start as the mean of the others.
+    """Make sure the tokenizer knows `tokens`, and the model the tokenizer's.
 
     A tokenizer that already has them keeps its rows.
     """
@@ -111,11 +134,18 @@ def add_control_tokens(
         return
     num_known = len(tokenizer)
     tokenizer.add_special_tokens({"extra_special_tokens": unknown}, replace_extra_special_tokens=False)
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # some models have rows to spare
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    add_rows(model, num_known, len(tokenizer))
+
+
+def add_rows(model: PreTrainedModel, num_known: int, num_tokens: int) -> None:
+    """Have embeddings and head know more tokens, whose rows start as the mean of those of the known ones."""
+    if num_tokens == num_known:
+        return
+    if num_tokens > model.get_input_embeddings().weight.shape[0]:  # some models have rows to spare
+        model.resize_token_embeddings(num_tokens, mean_resizing=False)
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            layer.weight[num_known : len(tokenizer)] = layer.weight[:num_known].mean(0)
+            layer.weight[num_known:num_tokens] = layer.weight[:num_known].mean(0)
 
 
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **save: Any) -> None:
@@ -125,8 +155,6 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
 
 
 def weights_digest(folder: Path) -> str:
-    """Sha256 over the weight files of a model folder."""
-    total = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        total.update(file.read_bytes())
-    return total.hexdigest()
+    """Digest of the weight files of a model folder."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return digest([known_digest(file) for file in files])

@@ -118,6 +118,9 @@ def _last_states(
         states: Tensor = model.base_model(
             input_ids=rows.input_ids, position_ids=rows.positions, use_cache=False, layout=layout
         ).last_hidden_state
+    layout.kept = (
+        None  # a layer that is computed again for its gradient would fill it, and hold it, once more
+    )
     return states[0]
 
 

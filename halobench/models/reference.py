@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from halobench.data.rows import Row, token_bytes
-from halobench.models.load import best_device, load_model, weights_digest
+from halobench.models.load import NO_TRUST, best_device, load_model, weights_digest
 from halobench.models.logprobs import ScoredModel, batches
+from halobench.sections import Trust
 from halobench.storage import Artifacts, file_digest
 
 Report = Callable[[int, int], None]
@@ -24,10 +25,16 @@ def _nobody(done: int, total: int) -> None:
 
 
 def with_reference(
-    rows: Sequence[Row], folder: Path, artifacts: Artifacts, *, precision: str, report: Report = _nobody
+    rows: Sequence[Row],
+    folder: Path,
+    artifacts: Artifacts,
+    *,
+    precision: str,
+    trust: Trust = NO_TRUST,
+    report: Report = _nobody,
 ) -> list[Row]:
     """Return the rows with the log-probabilities that `reference_logps` gives to their completions."""
-    values, starts = reference_logps(rows, folder, artifacts, precision=precision, report=report)
+    values, starts = reference_logps(rows, folder, artifacts, precision=precision, trust=trust, report=report)
     return [
         row._replace(reference=values[start : start + len(row.completion)])
         for row, start in zip(rows, starts, strict=True)
@@ -35,7 +42,13 @@ def with_reference(
 
 
 def reference_logps(
-    rows: Sequence[Row], folder: Path, artifacts: Artifacts, *, precision: str, report: Report = _nobody
+    rows: Sequence[Row],
+    folder: Path,
+    artifacts: Artifacts,
+    *,
+    precision: str,
+    trust: Trust = NO_TRUST,
+    report: Report = _nobody,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities that the model in `folder` gives to completions, and where each one's begin.
 
@@ -49,6 +62,7 @@ def reference_logps(
         folder: the reference, a Hugging Face folder.
         artifacts: where they are kept.
         precision: in which the model computes.
+        trust: what of the model may run code.
         report: told how many rows are done, of how many.
 
     Returns:
@@ -65,7 +79,7 @@ def reference_logps(
             name.update(len(part).to_bytes(8, "big") + part)
 
     def build(target: Path) -> None:
-        model = ScoredModel(load_model(folder, precision).to(best_device()))
+        model = ScoredModel(load_model(folder, precision, trust).to(best_device()))
         mixed = torch.autocast(best_device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
         with mixed:  # as in training, or step 0 would not start at zero
             scores = score_rows(model, _Chosen(rows, [numbers[key] for key in distinct]), report=report)

@@ -100,9 +100,11 @@ class Contender:
     Attributes:
         materials: of the run.
         folder: the policy.
-        reference: the model it started from; None where the policy is itself the base or the reference.
+        reference: the model that it is measured against; None where the policy is itself the base or the
+            reference.
         report: told phase, done, total.
         written: what it took to sample texts.
+        start: the model it started from; by default the reference.
     """
 
     materials: Materials
@@ -110,6 +112,7 @@ class Contender:
     reference: Path | None
     report: Report = lambda phase, done, total: None
     written: Written = field(default_factory=Written)
+    start: Path | None = None
     _texts: dict[str, list[Text]] = field(default_factory=dict)
     _engines: dict[Path, VLLMEngine] = field(default_factory=dict)
 
@@ -121,14 +124,21 @@ class Contender:
     @cached_property
     def model(self) -> PreTrainedModel:
         """The policy."""
-        return load_model(self.folder, self.recipe.precision).to(best_device())
+        return self._load(self.folder)
 
     @cached_property
     def reference_model(self) -> PreTrainedModel | None:
         """The reference."""
         if self.reference is None:
             return None
-        return load_model(self.reference, self.recipe.precision).to(best_device())
+        return self._load(self.reference)
+
+    @cached_property
+    def _start_model(self) -> PreTrainedModel | None:
+        return self.reference_model if self.start in (None, self.reference) else self._load(self.start)
+
+    def _load(self, folder: Path) -> PreTrainedModel:
+        return load_model(folder, self.recipe.precision, self.recipe.model.trust).to(best_device())
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -140,7 +150,9 @@ class Contender:
         """The policy's tokenizer."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.folder)
+        return AutoTokenizer.from_pretrained(
+            self.folder, trust_remote_code=self.recipe.model.trust_remote_code
+        )
 
     @property
     def control(self) -> str | None:
@@ -177,13 +189,13 @@ class Contender:
         return self._texts[key]
 
     def reference_texts(self, prompts: PromptSet, temperature: float) -> list[Text]:
-        """Sample the reference's answers with the same noise; they are kept for its other runs."""
-        reference = self.reference
-        if reference is None:
+        """Sample the answers of the model it started from with the same noise, kept for its other runs."""
+        start = self.start or self.reference
+        if start is None:
             raise ValueError("this contender has no reference")
         scoring = self.recipe.scoring
         key = {
-            "weights": weights_digest(reference),
+            "weights": weights_digest(start),
             "engine": scoring.engine,
             "prompts": prompts.sha256,
             "temperature": temperature,
@@ -195,7 +207,7 @@ class Contender:
         }
 
         def build(target: Path) -> None:
-            texts = self._sample(reference, prompts, temperature, None)
+            texts = self._sample(start, prompts, temperature, None)
             (target / "texts.json").write_text(canonical_json([list(text) for text in texts]))
 
         file = self.materials.artifacts.get("generations", digest(key)[:16], build) / "texts.json"
@@ -235,8 +247,8 @@ class Contender:
         ]
 
     def _engine(self, folder: Path) -> Callable[..., list[Sample]]:
-        """What samples texts of the policy or the reference."""
-        model = self.model if folder == self.folder else self.reference_model
+        """What samples texts of the policy or the model it started from."""
+        model = self.model if folder == self.folder else self._start_model
         if self.recipe.scoring.engine == "halobench":
             return partial(generate, model)
         from halobench.vllm_engine import VLLMEngine

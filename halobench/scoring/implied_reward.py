@@ -1,4 +1,4 @@
-"""The implied reward: does the policy, against its start, prefer what people preferred?"""
+"""The implied reward: does the policy, against its reference, prefer what people preferred?"""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TIE = 1e-9
     "implied_reward", source="Rafailov et al. 2023, arXiv:2305.18290; Lambert et al. 2024, arXiv:2403.13787"
 )
 class ImpliedReward(Scorer):
-    """Accuracy and margin of r = log pi_theta / pi_ref on held-out labelled pairs, pi_ref the run's start.
+    """Accuracy and margin of r = log pi_theta / pi_ref on held-out labelled pairs, pi_ref the reference.
 
     A pair is right when r is higher for the chosen answer; equal counts half. `longer` is the accuracy of
     always preferring the answer with more tokens, the baseline to beat. Drifts are the mean r of either side,
@@ -69,7 +69,11 @@ class ImpliedReward(Scorer):
             for row, (index, _, _) in zip(plain, sides, strict=True)
         ]
         scored = with_reference(
-            plain, contender.reference, contender.materials.artifacts, precision=contender.recipe.precision
+            plain,
+            contender.reference,
+            contender.materials.artifacts,
+            precision=contender.recipe.precision,
+            trust=contender.recipe.model.trust,
         )
         logps = score_rows(
             ScoredModel(contender.model),

@@ -53,10 +53,10 @@ Record = tuple[str, str, int, str, float]
 class OracleScorer(Scorer):
     """Win rate and utility by the world's true utility, at T=1, at T* and greedy.
 
-    Each answer meets all preferred draws of its prompt and, at the same temperature, all answers of the
-    reference; a tie counts half. T* is the temperature with the highest win rate on the dev prompts. "sft@T"
-    is the reference sampled at the temperature at which it is as sure as the policy is at T=1. KL and entropy
-    are in nats.
+    Each answer meets all preferred draws of its prompt and, at the same temperature, all answers of the model
+    that the policy started from; a tie counts half. T* is the temperature with the highest win rate on the
+    dev prompts. "sft@T" is that model sampled at the temperature at which it is as sure as the policy is at
+    T=1. KL from the reference and entropy are in nats.
     """
 
     needs_world: ClassVar[bool] = True
@@ -220,10 +220,11 @@ def _kl_records(contender: Contender, prompts: PromptSet) -> list[Record]:
         if reference_model is None:
             raise ValueError("KL needs a reference")
         reference = predict(reference_model, collate(reference_model, [plain[i] for i in part]))
-        # control tokens that the reference does not know are never drawn
-        vocabulary = reference.logits.shape[-1]
-        log_p = policy.logits[..., :vocabulary].double().log_softmax(-1)
-        log_q = reference.logits.double().log_softmax(-1)
+        # tokens that only one of them knows, for control or to fill up a table, are never drawn
+        vocabulary = min(policy.logits.shape[-1], reference.logits.shape[-1])
+        log_p, log_q = (
+            model.logits[..., :vocabulary].double().log_softmax(-1) for model in (policy, reference)
+        )
         kl = policy.sums((log_p.exp() * (log_p - log_q)).sum(-1))
         records += [
             (answers[i].prompt_id, "T=1", 0, "kl", value) for i, value in zip(part, kl.tolist(), strict=True)

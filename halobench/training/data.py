@@ -179,6 +179,7 @@ def _with_reference(rows: TokenRows, materials: Materials, reference: Path) -> T
         reference,
         materials.artifacts,
         precision=materials.recipe.precision,
+        trust=materials.recipe.model.trust,
         report=lambda done, total: materials.report("reference", done, total),
     )
     return replace(rows, reference=found)

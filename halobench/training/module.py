@@ -14,6 +14,7 @@ from halobench.errors import DivergedError
 from halobench.losses.base import Loss, Pairs
 from halobench.models.logprobs import ScoredModel
 from halobench.sections import Optim
+from halobench.storage import digest
 from halobench.training.objective import (
     Constants,
     MicrobatchLoss,
@@ -42,6 +43,7 @@ class AlignmentModule(L.LightningModule):
         z0_per_microbatch: average the reference point over each microbatch, as the paper does, not over the
             step.
         starts_at_reference: whether `build` gives the reference itself, so that step 0 can be checked.
+        dropout_seed: of what every step and rank drops; None where nothing is dropped.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class AlignmentModule(L.LightningModule):
         num_steps: int,
         z0_per_microbatch: bool = False,
         starts_at_reference: bool = True,
+        dropout_seed: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -65,19 +68,23 @@ class AlignmentModule(L.LightningModule):
         self._num_steps = num_steps
         self._z0_per_microbatch = z0_per_microbatch
         self._checks_start = starts_at_reference and loss.needs_reference
+        self._dropout_seed = dropout_seed
         self._has_statistics = type(loss).statistics is not Loss.statistics
 
     def configure_model(self) -> None:
         """Build the model once, sharded where the strategy has a mesh."""
         if self.policy is None:
             self.policy = self._build()
+            trains_all = all(weight.requires_grad for weight in self.policy.parameters())
+            # frozen weights are left out of checkpoints, but a sharded one is written and read whole
+            self.strict_loading = trains_all or self.device_mesh is not None
             if self.device_mesh is not None:
                 shard(self.policy, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; a critic is a group of its own, so that its gradient is clipped apart from the policy's."""
         policy = self._policy()
-        groups = [{"params": list(policy.model.parameters())}]
+        groups = [{"params": [weight for weight in policy.model.parameters() if weight.requires_grad]}]
         if policy.value_head is not None:
             groups.append({"params": list(policy.value_head.parameters())})
         optim = self._optim
@@ -88,6 +95,8 @@ class AlignmentModule(L.LightningModule):
     def training_step(self, step: Step, batch_idx: int) -> None:
         """Take one optimizer step."""
         policy = self._policy().train()
+        if self._dropout_seed is not None:  # of the step alone, so that a resumed run drops the same
+            torch.manual_seed(int(digest([self._dropout_seed, batch_idx, self.global_rank])[:15], 16))
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
             group["lr"] = self._learning_rate(batch_idx)
@@ -228,7 +237,12 @@ class AlignmentModule(L.LightningModule):
                 logger.log_metrics(metrics, step + 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the curves with the weights, so that a resumed run records the same."""
+        """Keep the curves with the weights that are trained, so that a resumed run records the same."""
+        if not self.strict_loading:
+            trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
+            checkpoint["state_dict"] = {
+                name: weight for name, weight in checkpoint["state_dict"].items() if name in trained
+            }
         checkpoint["halobench"] = {
             "curves": [list(row) for row in self.curves],
             "num_tokens": self.num_tokens,

@@ -110,7 +110,8 @@ def test_an_empty_file_of_feedback_is_told_beside_what_else_is_wrong(attempt):
 
 def test_a_model_folder_without_a_tokenizer_is_told(attempt, tmp_path):
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model" / "model.safetensors").touch()
     [told] = attempt(["run", "mine.yaml"], mine__yaml={**WORLD, "model": {"path": "model"}})
     assert told.startswith("model.path = 'model' in mine.yaml: the folder has no tokenizer")
 

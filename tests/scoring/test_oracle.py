@@ -231,3 +231,13 @@ def test_answers_of_the_reference_are_kept_for_its_other_runs(make, monkeypatch)
     monkeypatch.setattr(other, "_sample", None)  # sampling again would fail
     assert other.reference_texts(DEV, 1.0) == texts
     assert make(policy=2, reference=None).texts(DEV, 1.0) == texts
+
+
+def test_the_answers_to_beat_are_those_of_the_start_where_the_reference_is_another_model(make):
+    started = make(policy=1, reference=3).reference_texts(DEV, 1.0)
+    contender = make(policy=1, reference=2)
+    start = make(policy=3, reference=None).folder
+    contender.start = start
+    assert contender.reference_texts(DEV, 1.0) == started
+    contender.start = contender.reference
+    assert contender.reference_texts(DEV, 1.0) != started

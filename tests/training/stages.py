@@ -48,10 +48,12 @@ def align(
     output: Path,
     report: Callable[[str, int, int], None] = lambda phase, done, total: None,
     name: str | None = None,
+    reference: Path | None = None,
 ) -> Path:
     """Train the alignment stage into `output`."""
     output.mkdir(parents=True, exist_ok=True)
-    train_stage(Materials(recipe), "align", name or recipe.run_id, start, output, report)
+    name = name or recipe.run_id
+    train_stage(Materials(recipe), "align", name, start, output, report, reference=reference)
     return output
 
 

@@ -31,8 +31,11 @@ JOBS = {
         ("fsdp", "kto", 32),
         ("ddp", "dpo", 64),
         ("ddp", "kto", 64),
+        ("fsdp", "csft+lora", 64),
+        ("ddp", "csft+lora", 64),
     ]
 }
+LORA = "adapter={kind: lora, rank: 2, alpha: 4}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def launched(tmp_path_factory):
         (folder / name).mkdir()
         settings = ("execution.devices=2", f"execution.strategy={strategy}", f"precision={bits}-true")
         return {
-            "recipe": recipe_of(recipes, loss, *COMMON, *settings).model_dump(mode="json"),
+            "recipe": run_of(recipes, loss, *settings).model_dump(mode="json"),
             "name": name,
             "start": str(start),
             "output": str(folder / name),
@@ -72,6 +75,12 @@ def launched(tmp_path_factory):
     checkpoints = [path for path in (folder / "home" / "checkpoints").glob("*/*") if path.is_dir()]
     second = launch(folder, [killed | {"kill_after": None}])
     return Launched(folder, start, recipes, first, checkpoints, second)
+
+
+def run_of(recipes, loss, *settings):
+    """The run of a loss, whose name says whether an adapter is trained."""
+    name, _, adapter = loss.partition("+")
+    return recipe_of(recipes, name, *COMMON, *([LORA] if adapter else []), *settings)
 
 
 def launch(folder, jobs):
@@ -132,7 +141,7 @@ def test_two_processes_train_the_model_that_one_trains(launched, tmp_path, share
     assert unfinished == [], launched.first.stderr[-6000:]
 
     for loss, bits in {(loss, bits) for loss, _, bits in JOBS.values()}:
-        recipe = recipe_of(launched.recipes, loss, *COMMON, f"precision={bits}-true")
+        recipe = run_of(launched.recipes, loss, f"precision={bits}-true")
         single = align(recipe, launched.start, tmp_path / f"{loss}-{bits}")
         # what is to be shown really happens: five steps, clipped, in several microbatches, some of them empty
         norms = curves(single).query("metric == 'grad_norm'")["value"]
