@@ -430,9 +430,19 @@ def test_a_file_is_all_train_and_divided_the_same_way_after_an_append(tmp_path):
     assert sum(map(len, after.values())) == 111
 
 
-def test_splits_go_by_the_beginnings_of_their_names(tmp_path):
-    splits = {"train_prefs": trl_rows(40), "test_prefs": trl_rows(5, 100), "train_sft": trl_rows(3, 200)}
-    DatasetDict({name: Dataset.from_list(rows) for name, rows in splits.items()}).save_to_disk(tmp_path)
+@pytest.mark.parametrize("kind", ["saved", "files"])
+def test_splits_go_by_the_beginnings_of_their_names_and_those_of_preferences_come_first(kind, tmp_path):
+    splits = {
+        "train_gen": trl_rows(7, 300),
+        "train_prefs": trl_rows(40),
+        "train_sft": trl_rows(3, 200),
+        "test_gen": trl_rows(6, 400),
+        "test_prefs": trl_rows(5, 100),
+    }
+    if kind == "saved":
+        DatasetDict({name: Dataset.from_list(rows) for name, rows in splits.items()}).save_to_disk(tmp_path)
+    for name, rows in splits.items() if kind == "files" else ():
+        Dataset.from_list(rows).to_parquet(tmp_path / f"{name}-00000-of-00001.parquet")
     found = completions(SOURCES["trl"].open(path=str(tmp_path), world_seed=0))
     assert found["test"] == {f"good {n}" for n in range(100, 105)}
     assert len(found["train"] | found["dev"]) == 40

@@ -11,6 +11,7 @@ from halobench.storage import digest, file_digest, home
 
 _LOADERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 _SPLITS = {"train": ("train",), "dev": ("dev", "valid"), "test": ("test", "eval")}  # how their names begin
+_PAIRS = "pref"  # in the name of a split that holds preferences beside others of the same rows
 
 Record = Mapping[str, Any]
 
@@ -31,7 +32,8 @@ def read_published(path: str, subset: str | None = None, *, key: str = "data_dir
     """Read a file, a folder of files or a saved data set, or a data set of the Hub.
 
     A file, and a folder without one that is named for a split, is all train. Of a data set that calls its
-    splits otherwise, those count whose names begin like train, dev or valid, test or eval.
+    splits otherwise, those count whose names begin like train, dev or valid, test or eval; where there are
+    several (train_gen, train_prefs, train_sft), that of the preferences, or the first.
 
     Args:
         path: of the file or folder, or the id of the data set.
@@ -79,7 +81,12 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
         split = _split_of(file.name)
         if split is not None:
             found.setdefault(split, []).append(file)
-    return found or ({"train": files} if files else {})
+    of_pairs = {
+        split: [file for file in part if _PAIRS in file.name.lower()] for split, part in found.items()
+    }
+    return {split: of_pairs[split] or part for split, part in found.items()} or (
+        {"train": files} if files else {}
+    )
 
 
 def _loader(file: Path) -> str | None:
@@ -142,7 +149,7 @@ def _read_hub(path: str, part: dict[str, str]) -> Published:
 
 def _by_split(path: str, rows: Mapping[str, Any]) -> Published:
     found: dict[str, Any] = {}
-    for name in sorted(rows):
+    for name in sorted(rows, key=lambda name: (_PAIRS not in name.lower(), name)):
         split = _split_of(name)
         if split is not None:
             found.setdefault(split, rows[name])
