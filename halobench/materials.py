@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from halobench.check import open_source
+from halobench.data.sources.jsonl import read_feedback
 from halobench.data.tokenize import Encoder
 from halobench.errors import DataError
 from halobench.feedback import Feedback, PromptSet, Source
@@ -19,15 +22,29 @@ from halobench.storage import Artifacts, home
 from halobench.worlds.base import World
 
 
+class Round(NamedTuple):
+    """What a round of online alignment is trained on.
+
+    Attributes:
+        feedback: file of JSON lines with the judged answers.
+        reference: folder of the run's reference, which is no longer where the training starts.
+    """
+
+    feedback: Path
+    reference: Path
+
+
 @dataclass(frozen=True)
 class Materials:
     """Opened materials of one recipe.
 
     Attributes:
         recipe: the run.
+        round: of its online alignment; None outside of one.
     """
 
     recipe: Recipe
+    round: Round | None = None
 
     @cached_property
     def artifacts(self) -> Artifacts:
@@ -62,6 +79,11 @@ class Materials:
     def feedback(self) -> Feedback:
         """The base selection."""
         return _feedback(self.source, self.recipe.data.num_pairs, self.recipe.data_seed)
+
+    @cached_property
+    def shown(self) -> Feedback:
+        """What the alignment is shown a view of: the base selection, or the judged answers of a round."""
+        return self.feedback if self.round is None else read_feedback(self.round.feedback)
 
     @cached_property
     def prompts(self) -> PromptSet:

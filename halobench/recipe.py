@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from pydantic import Field
 
-from halobench.registry import LOSSES
+from halobench.registry import JUDGES, LOSSES
 from halobench.sections import (
     BaseStage,
     Board,
@@ -16,6 +16,7 @@ from halobench.sections import (
     Data,
     Execution,
     Model,
+    Online,
     Optim,
     Scoring,
     Section,
@@ -30,7 +31,7 @@ class Recipe(Section):
 
     Attributes:
         suite: name of the suite it belongs to.
-        label: its row on the board; by default the name of the loss.
+        label: its row on the board; by default the loss, with "-online" after it where `data.online` is set.
         control: whether the row is a control, shown but not ranked.
         z0: whether the reference point is averaged over the optimizer step, or over each microbatch as in the
             paper.
@@ -79,6 +80,12 @@ class Recipe(Section):
     def name(self) -> str:
         """What is evaluated, in one word: the loss, or the stage."""
         return str(self.loss["name"]) if self.evaluate == "aligned" else self.evaluate
+
+    @property
+    def default_label(self) -> str:
+        """Its row on the board where the recipe does not name one."""
+        is_online = self.evaluate == "aligned" and self.data.online is not None
+        return f"{self.name}-online" if is_online else self.name
 
     @property
     def view(self) -> str:
@@ -147,7 +154,15 @@ class Recipe(Section):
             "labels": None if on_demonstrations else self.data.labels,
             "demonstrations": self.data.demonstrations if on_demonstrations else None,
             "z0": self._z0_identity if uses_z0 else None,
+            **({} if self.data.online is None else {"online": self._online_identity(self.data.online)}),
         }
+
+    def _online_identity(self, online: Online) -> dict[str, Any]:
+        """How feedback is sampled and judged; a judge that is somewhere counts by its content."""
+        judge = {key: value for key, value in online.judge.items() if key != "path"}
+        version = JUDGES[online.judge["name"]].version
+        content = self.content.get("judge")
+        return {**online.model_dump(mode="json"), "judge": judge, "version": version, "content": content}
 
     @property
     def _z0_identity(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import shutil
 import time
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,7 +17,7 @@ from halobench.registry import SCORERS
 from halobench.results.record import BudgetFacts, DataFacts, RunRecord, ScoreRecord, provenance
 from halobench.results.store import RECORD, TIMING, Store
 from halobench.scoring.base import Contender, ScoringResult
-from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of
+from halobench.stages import Report, forget_policy, policy_folder, reference_folder, stages_of
 from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
 from halobench.training import CURVES, SUMMARY
 from halobench.training.data import alignment_plan, alignment_view
@@ -54,7 +53,9 @@ def estimate_tokens(recipe: Recipe) -> float:
     view = alignment_view(materials)
     completions = sum(len(view.units[unit]) for step in alignment_plan(materials, view) for unit in step)
     passes = 2 if materials.loss.uses_z0 else 1
-    return passes * completions * sum(lengths) / len(lengths)
+    online = recipe.data.online
+    sampled = 0 if online is None else online.samples_per_prompt * len(materials.feedback.pairs)
+    return (passes * completions + sampled) * sum(lengths) / len(lengths)
 
 
 def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False) -> str:
@@ -70,7 +71,7 @@ def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False
         HalobenchError: a stage cannot be trained, or the run came out differently than recorded.
     """
     if force and recipe.evaluate == "aligned":
-        shutil.rmtree(policy_path(recipe.run_id), ignore_errors=True)
+        forget_policy(recipe)
     policy = policy_folder(recipe, report)
     reference = reference_folder(recipe, report) if recipe.evaluate == "aligned" else None
     materials = Materials(recipe)
@@ -152,6 +153,7 @@ def _fill(
         identity=recipe.identity,
         recipe=_without_paths(recipe),
         data=_data_facts(materials, summary),
+        rounds=summary.get("rounds", ()),
         budget=_budget_facts(recipe, summary),
         provenance=provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"),
         scores=tuple(score for name in results for score in _score_records(name, results[name])),
@@ -179,6 +181,7 @@ def _without_paths(recipe: Recipe) -> dict[str, Any]:
         (resolved["data"], "path"),
         (resolved["model"], "path"),
         (resolved["model"]["tokenizer"] or {}, "path"),
+        ((resolved["data"]["online"] or {}).get("judge", {}), "path"),
     ]
     for section, key in places:
         if section.get(key) is not None:

@@ -13,13 +13,13 @@ import yaml
 from halobench.compose import compose
 from halobench.errors import ResultsError, UnknownNameError
 from halobench.recipe_file import builtin_recipes, recipes_folder
-from halobench.registry import LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
+from halobench.registry import JUDGES, LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
 from halobench.results.store import Store
 from halobench.worlds.base import World
 
 
 def list_names(arguments: argparse.Namespace) -> int:
-    """List losses, datasets, scorers, recipes or runs."""
+    """List losses, datasets, scorers, judges, recipes or runs."""
     for plugin in arguments.plugin:
         load_plugin(plugin)
     rows = _rows(arguments)
@@ -33,7 +33,12 @@ def list_names(arguments: argparse.Namespace) -> int:
 
 
 def _rows(arguments: argparse.Namespace) -> list[dict[str, str]]:
-    registries: dict[str, Registry[Any]] = {"losses": LOSSES, "datasets": SOURCES, "scorers": SCORERS}
+    registries: dict[str, Registry[Any]] = {
+        "losses": LOSSES,
+        "datasets": SOURCES,
+        "scorers": SCORERS,
+        "judges": JUDGES,
+    }
     if arguments.what in registries:
         registry = registries[arguments.what]
         return [{"name": name, "summary": registry.summary(name)} for name in registry]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,11 @@ class Encoder:
             self.truncated["completion"] += 1
             return ids[:room]
         return (*ids, int(self.tokenizer.eos_token_id))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Decode a sampled completion, without its end marker, to what `completion` encodes again."""
+        kept = tokens[:-1] if tokens and tokens[-1] == self.tokenizer.eos_token_id else tokens
+        return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False)).removeprefix(self._lead)
 
     def document(self, text: str) -> tuple[Tokens, Tokens]:
         """Encode a pre-training text as a begin marker and everything after it."""

@@ -88,7 +88,7 @@ def alignment_view(materials: Materials) -> View:
         return materials.world.best_of([row.prompt for row in responses], 16, seed=recipe.data_seed)
 
     return make_view(
-        materials.feedback,
+        materials.shown,
         materials.loss.view().__name__,
         labels=recipe.data.labels,
         best=best if recipe.data.demonstrations == "best_of_16" else None,

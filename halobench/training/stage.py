@@ -14,7 +14,7 @@ import lightning as L
 import pandas as pd
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from halobench.data.tokenize import Encoder
 from halobench.errors import DivergedError
@@ -54,20 +54,22 @@ def train_stage(
     """
     recipe = materials.recipe
     began = time.perf_counter(), time.process_time()
-    tokenizer = materials.tokenizer
+    reference = start if materials.round is None else materials.round.reference
+    goes_on = start != reference  # in a later round of online alignment, from a policy with its tokens
+    tokenizer = AutoTokenizer.from_pretrained(start) if goes_on else materials.tokenizer
     loss = materials.loss if stage == "align" else SFT()
     model = _start(recipe, stage, start, materials)
     add_control_tokens(model, tokenizer, loss.control_tokens)
     encoder = materials.encoder(tokenizer)
     packed = recipe.execution.hot_path == "fused" and can_pack(model)
     data = replace(
-        _data(materials, encoder, stage, start, report),
+        _data(materials, encoder, stage, reference, report),
         packed=packed,
         each_reads_its_prompts=recipe.z0 == "microbatch",
     )
     labels = Counter(row.desirable for unit in data.units.values() for row in unit)
     loss = loss.fitted(labels[True], labels[False])
-    module = _module(recipe, loss, stage, model, num_steps=len(data.plan))
+    module = _module(recipe, loss, stage, model, num_steps=len(data.plan), starts_at_reference=not goes_on)
     checkpoints = home() / "checkpoints" / name
     checkpoints.mkdir(parents=True, exist_ok=True)
     # a sharded checkpoint is a folder that one process cannot read, and the other way round
@@ -113,19 +115,25 @@ def _start(recipe: Recipe, stage: Stage, start: Path | None, materials: Material
 
 
 def _data(
-    materials: Materials, encoder: Encoder, stage: Stage, start: Path | None, report: Report
+    materials: Materials, encoder: Encoder, stage: Stage, reference: Path | None, report: Report
 ) -> StageData:
     if stage == "base":
         return base_data(materials, encoder)
     if stage == "sft":
         return sft_data(materials, encoder)
-    if start is None:
+    if reference is None:
         raise ValueError("alignment starts from a reference")
-    return alignment_data(materials, encoder, start, lambda done, total: report("reference", done, total))
+    return alignment_data(materials, encoder, reference, lambda done, total: report("reference", done, total))
 
 
 def _module(
-    recipe: Recipe, loss: Loss, stage: Stage, model: PreTrainedModel, *, num_steps: int
+    recipe: Recipe,
+    loss: Loss,
+    stage: Stage,
+    model: PreTrainedModel,
+    *,
+    num_steps: int,
+    starts_at_reference: bool,
 ) -> AlignmentModule:
     def build() -> ScoredModel:
         if not loss.value_head:
@@ -139,6 +147,7 @@ def _module(
         _optim(recipe, stage),
         num_steps=num_steps,
         z0_per_microbatch=recipe.z0 == "microbatch",
+        starts_at_reference=starts_at_reference,
     )
 
 
