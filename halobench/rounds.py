@@ -118,14 +118,14 @@ def _sample(
     tokenizer = materials.tokenizer if is_first else AutoTokenizer.from_pretrained(policy)
     control = None if is_first else next(iter(materials.loss.control_tokens), None)
     encoder = materials.encoder(tokenizer)
-    requests = []
+    each = [row for row in asked for _ in range(online.samples_per_prompt)]
     times: Counter[str] = Counter()  # a prompt of several pairs is asked as often, each time with other noise
-    for row in asked:
+    requests = []
+    for row in each:
         prompt = encoder.prompt(row.prompt, control)
-        for _ in range(online.samples_per_prompt):
-            room = max(1, recipe.data.max_length - len(prompt))
-            requests.append(Request(f"round-{number}-{row.prompt_id}", times[row.prompt_id], prompt, room))
-            times[row.prompt_id] += 1
+        room = max(1, recipe.data.max_length - len(prompt))
+        requests.append(Request(f"round-{number}-{row.prompt_id}", times[row.prompt_id], prompt, room))
+        times[row.prompt_id] += 1
     decoding = Decoding(
         temperature=online.temperature,
         seed=recipe.seed,
@@ -136,10 +136,11 @@ def _sample(
     )
     model = load_model(policy, recipe.precision).to(best_device())
     samples = generate(model, requests, decoding, report)
-    texts = iter([Answer((), encoder.text(sample.tokens), sample.ended) for sample in samples])
-    answers = [
-        [next(texts)._replace(prompt=row.prompt) for _ in range(online.samples_per_prompt)] for row in asked
+    texts = [
+        Answer(row.prompt, encoder.text(sample.tokens), sample.ended)
+        for row, sample in zip(each, samples, strict=True)
     ]
+    answers = [list(group) for group in zip(*[iter(texts)] * online.samples_per_prompt, strict=True)]
     prompts = {request.prompt for request in requests}
     return answers, sum(map(len, prompts)) + sum(len(sample.tokens) for sample in samples)
 

@@ -79,7 +79,7 @@ class RewardModel(Judge):
         found = [0.0] * len(rows)
         with torch.no_grad():
             for part in batch_by_length(rows, materials.recipe.execution.microbatch_tokens):
-                ids = [rows[index].prompt for index in part]
+                ids = [list(rows[index].prompt) for index in part]
                 batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
                 logits = model(**batch.to(model.device)).logits[:, 0].double()
                 for index, score in zip(part, logits.tolist(), strict=True):

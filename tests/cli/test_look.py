@@ -59,6 +59,7 @@ def test_the_help_of_every_verb_has_an_example(capsys):
     [
         ("losses", LOSSES),
         ("datasets", {"cafe", "jsonl"}),
+        ("judges", {"oracle", "reward_model"}),
         ("scorers", {"oracle", "implied_reward", "lm_eval", "alpaca_eval"}),
         ("recipes", {"quickstart", "studies/tuning"}),
     ],

@@ -5,6 +5,7 @@ import string
 
 import pytest
 from tokenizers import Regex, Tokenizer
+from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -142,3 +143,19 @@ def test_real_chat_template_writes_one_begin_marker(shared_data):
     ids = encoder(tiny).prompt(ASK)
     assert tiny.decode(ids) == "<|begin_of_sentence|>[INST] why [/INST]"
     assert ids.count(tiny.bos_token_id) == 1
+
+
+@pytest.mark.parametrize("template", [MARKED, None])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_sampled_completion_is_encoded_to_what_was_sampled(template, ended):
+    encode = encoder(letters(template=template), max_length=20)
+    encode.tokenizer.backend_tokenizer.decoder = Fuse()
+    lead = "" if template else " "  # what the transcript form puts before an answer
+    sampled = [int(i) for i in encode.tokenizer.convert_tokens_to_ids([*f"{lead}so"])]
+    text = encode.text([*sampled, encode.tokenizer.eos_token_id] if ended else sampled)
+    assert text == "so"
+    room = 20 if ended else len(sampled)  # one that did not end has filled its room
+    assert encode.completion(text, 20 - room) == (
+        *sampled,
+        *([encode.tokenizer.eos_token_id] if ended else []),
+    )
