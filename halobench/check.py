@@ -364,8 +364,11 @@ def _check_online(
 
 
 def _require_rounds(online: Online, num_pairs: int | None, source: Source) -> None:
-    """Raise unless every round has a pair of the base selection."""
-    total = num_pairs or len(source.feedback(num_pairs=None, split_seed=0).pairs)
+    """Raise unless every round has a pair of the base selection; other problems of it are told elsewhere."""
+    try:
+        total = num_pairs or len(source.feedback(num_pairs=None, split_seed=0).pairs)
+    except DataError:
+        return
     if online.rounds > total:
         raise DataError(f"{online.rounds} rounds of {total} pairs; ask for fewer rounds")
 

@@ -308,6 +308,11 @@ def test_online_alignment_that_cannot_be_is_refused(problems, online, problem):
     assert problems({"data": {"source": "cafe", "num_pairs": 24, "online": online}}) == [problem]
 
 
+def test_a_world_without_end_is_told_of_once(problems):
+    [problem] = problems({"data": {"source": "cafe", "online": ORACLE}})
+    assert problem.startswith("data.num_pairs in RECIPE: a world has no end of pairs")
+
+
 def test_the_oracle_judges_only_in_a_world(file_problems, files):
     data = {"source": "jsonl", "path": str(files / "rows.jsonl"), "online": ORACLE}
     assert file_problems({"data": data}) == [

@@ -68,9 +68,11 @@ def show(arguments: argparse.Namespace) -> int:
     elif name in SOURCES:
         facts = {"name": name, "description": inspect.getdoc(SOURCES[name]), "source": SOURCES.source(name)}
         _print(facts, _source_text(name), arguments.json)
-    elif name in SCORERS:
-        facts = {"name": name, "description": inspect.getdoc(SCORERS[name]), "source": SCORERS.source(name)}
-        _print(facts, f"{facts['description']}\n\nsource: {facts['source']}", arguments.json)
+    elif name in SCORERS or name in JUDGES:
+        registries: list[Registry[Any]] = [registry for registry in (SCORERS, JUDGES) if name in registry]
+        description = "\n\n".join(inspect.getdoc(registry[name]) or "" for registry in registries)
+        facts = {"name": name, "description": description, "source": registries[0].source(name)}
+        _print(facts, f"{description}\n\nsource: {facts['source']}", arguments.json)
     elif Store(arguments.results).has_run(name):
         record = Store(arguments.results).record(name)
         text = "\n".join(
@@ -98,9 +100,17 @@ def show(arguments: argparse.Namespace) -> int:
             arguments.json,
         )
     else:
-        known = [*LOSSES, *SOURCES, *SCORERS, *builtin_recipes(), *Store(arguments.results).run_ids()]
+        known = [
+            *LOSSES,
+            *SOURCES,
+            *SCORERS,
+            *JUDGES,
+            *builtin_recipes(),
+            *Store(arguments.results).run_ids(),
+        ]
         raise UnknownNameError(
-            f"{name!r}: no loss, data source, scorer, recipe or run has that name{did_you_mean(name, known)}"
+            f"{name!r}: no loss, data source, scorer, judge, recipe or run has that name"
+            f"{did_you_mean(name, known)}"
         )
     return 0
 

@@ -134,7 +134,7 @@ def test_show_an_unknown_name_suggests_the_nearest(capsys):
     code, out, err = run(capsys, "show", "quickstrat")
     assert (code, out) == (2, "")
     assert err == (
-        "error: 'quickstrat': no loss, data source, scorer, recipe or run has that name "
+        "error: 'quickstrat': no loss, data source, scorer, judge, recipe or run has that name "
         "(did you mean 'quickstart'?)\n"
     )
     with pytest.raises(UnknownNameError):
