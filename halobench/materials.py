@@ -26,12 +26,12 @@ class Round(NamedTuple):
     """What a round of online alignment is trained on.
 
     Attributes:
+        number: from 1; later rounds start from a policy that knows the control tokens.
         feedback: file of JSON lines with the judged answers.
-        reference: folder of the run's reference, which is no longer where the training starts.
     """
 
+    number: int
     feedback: Path
-    reference: Path
 
 
 @dataclass(frozen=True)

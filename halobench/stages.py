@@ -143,8 +143,8 @@ def _train_rounds(recipe: Recipe, online: Online, reference: Path, folder: Path,
         told_of_sampling = partial(told, "sample")
         sample = partial(sample_feedback, Materials(recipe), online, number, start, report=told_of_sampling)
         feedback = artifacts.get("feedback", name, sample)
-        materials = Materials(recipe, Round(feedback / FEEDBACK, reference))
-        train = partial(_train, materials, "align", name, start, report=told)
+        materials = Materials(recipe, Round(number, feedback / FEEDBACK))
+        train = partial(_train, materials, "align", name, start, report=told, reference=reference)
         if number < online.rounds:
             start = artifacts.get("rounds", name, train)
         else:
@@ -157,14 +157,20 @@ def _train_rounds(recipe: Recipe, online: Online, reference: Path, folder: Path,
 
 
 def _train(
-    materials: Materials, stage: Stage, name: str, start: Path | None, folder: Path, report: Report
+    materials: Materials,
+    stage: Stage,
+    name: str,
+    start: Path | None,
+    folder: Path,
+    report: Report,
+    reference: Path | None = None,
 ) -> None:
     """Train a stage here, or in as many processes as the recipe has devices."""
     devices = materials.recipe.execution.devices
     if devices == 1:
         from halobench.training.stage import train_stage  # Lightning takes seconds to import
 
-        train_stage(materials, stage, name, start, folder, report)
+        train_stage(materials, stage, name, start, folder, report, reference=reference)
         return
     with TemporaryDirectory(dir=folder.parent, prefix=f".tmp-{os.getpid()}-job-") as scratch:
         job = Path(scratch) / "job.json"
@@ -173,9 +179,10 @@ def _train(
                 {
                     "recipe": materials.recipe.model_dump(mode="json"),
                     "stage": stage,
-                    "round": materials.round and [str(path) for path in materials.round],
+                    "round": materials.round and [materials.round.number, str(materials.round.feedback)],
                     "name": name,
                     "start": None if start is None else str(start),
+                    "reference": None if reference is None else str(reference),
                     "output": str(folder),
                 }
             )

@@ -128,12 +128,15 @@ def _train(job: dict[str, Any], channel: TextIO) -> None:
 
     try:
         train_stage(
-            Materials(recipe, None if job["round"] is None else Round(*map(Path, job["round"]))),
+            Materials(
+                recipe, None if job["round"] is None else Round(job["round"][0], Path(job["round"][1]))
+            ),
             job["stage"],
             job["name"],
             None if job["start"] is None else Path(job["start"]),
             Path(job["output"]),
             lambda phase, done, total: send({"progress": [phase, done, total]}),
+            reference=None if job["reference"] is None else Path(job["reference"]),
         )
     except Exception as error:
         send({"failed": describe(error)})

@@ -217,9 +217,9 @@ def test_later_rounds_start_from_the_policy_and_keep_the_reference(judge, tiny_r
     judge(shorter)
     seen = []
 
-    def train_stage(materials, stage, name, start, output, report):
-        seen.append((stage, start.name if start else None, materials.round and materials.round.reference))
-        train(materials, stage, name, start, output, report)
+    def train_stage(materials, stage, name, start, output, report, *, reference=None):
+        seen.append((stage, start.name if start else None, reference))
+        train(materials, stage, name, start, output, report, reference=reference)
 
     from halobench.training import stage
 

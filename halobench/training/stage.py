@@ -37,7 +37,14 @@ Report = Callable[[str, int, int], None]
 
 
 def train_stage(
-    materials: Materials, stage: Stage, name: str, start: Path | None, output: Path, report: Report
+    materials: Materials,
+    stage: Stage,
+    name: str,
+    start: Path | None,
+    output: Path,
+    report: Report,
+    *,
+    reference: Path | None = None,
 ) -> None:
     """Train one stage and write a Hugging Face folder, its curves and a summary.
 
@@ -51,12 +58,13 @@ def train_stage(
         start: folder of the model it starts from; None for a new one.
         output: empty folder.
         report: told the phase, steps done and their number.
+        reference: folder of the model that alignment is measured against; by default the one it starts from.
     """
     recipe = materials.recipe
+    reference = reference or start
     began = time.perf_counter(), time.process_time()
-    reference = start if materials.round is None else materials.round.reference
-    goes_on = start != reference  # in a later round of online alignment, from a policy with its tokens
-    tokenizer = AutoTokenizer.from_pretrained(start) if goes_on else materials.tokenizer
+    is_later_round = materials.round is not None and materials.round.number > 1
+    tokenizer = AutoTokenizer.from_pretrained(start) if is_later_round else materials.tokenizer
     loss = materials.loss if stage == "align" else SFT()
     model = _start(recipe, stage, start, materials)
     add_control_tokens(model, tokenizer, loss.control_tokens)
@@ -69,7 +77,14 @@ def train_stage(
     )
     labels = Counter(row.desirable for unit in data.units.values() for row in unit)
     loss = loss.fitted(labels[True], labels[False])
-    module = _module(recipe, loss, stage, model, num_steps=len(data.plan), starts_at_reference=not goes_on)
+    module = _module(
+        recipe,
+        loss,
+        stage,
+        model,
+        num_steps=len(data.plan),
+        starts_at_reference=reference == start,
+    )
     checkpoints = home() / "checkpoints" / name
     checkpoints.mkdir(parents=True, exist_ok=True)
     # a sharded checkpoint is a folder that one process cannot read, and the other way round
