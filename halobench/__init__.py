@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Positive,
         register_loss,
     )
-    from halobench.registry import LOSSES, SCORERS, SOURCES
+    from halobench.registry import JUDGES, LOSSES, SCORERS, SOURCES
 
 _HOMES = {
     "halobench.api": ("export", "leaderboard", "results", "run"),
@@ -44,11 +44,12 @@ _HOMES = {
         "Positive",
         "register_loss",
     ),
-    "halobench.registry": ("LOSSES", "SCORERS", "SOURCES"),
+    "halobench.registry": ("JUDGES", "LOSSES", "SCORERS", "SOURCES"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "JUDGES",
     "LOSSES",
     "SCORERS",
     "SOURCES",

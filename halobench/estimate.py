@@ -49,6 +49,7 @@ class Counts(NamedTuple):
         demonstrations: of the SFT stage, in one epoch.
         test: prompts that are scored.
         dev: prompts that choose a temperature.
+        pairs: of the base selection.
         prompt: mean tokens of a prompt.
         completion: mean tokens of a completion.
         document: mean tokens of a world's document.
@@ -62,6 +63,7 @@ class Counts(NamedTuple):
     demonstrations: int
     test: int
     dev: int
+    pairs: int
     prompt: float
     completion: float
     document: float
@@ -128,6 +130,11 @@ def estimate(recipe: Recipe) -> Cost:
             own += cost(trains, gradient=False)  # asked for before the first microbatch of several
         passes = 2 if loss.uses_z0 else 1
         tokens = passes * counts.completions * (counts.prompt + counts.completion)
+        if recipe.data.online is not None:
+            sampled = recipe.data.online.samples_per_prompt * counts.pairs
+            tokens += counts.pairs * counts.prompt + sampled * counts.completion
+            asked = Traffic.of(counts.pairs, sampled, counts.prompt, counts.completion)
+            own += cost(asked, gradient=False)
         if loss.needs_reference:
             rows = _traffic(counts, counts.prompts, counts.rows, packed=packed)
             shared[f"reference-{_rows_key(recipe)}"] = cost(rows, gradient=False)
@@ -282,6 +289,7 @@ def _exact_counts(recipe: Recipe, loss: Loss) -> Counts:
         len(chosen),
         scored,
         len(materials.dev_prompts.rows) if samples else 0,
+        len(materials.feedback.pairs),
         prompt,
         completion,
         document,
@@ -350,6 +358,7 @@ def _published_counts(recipe: Recipe) -> Counts:
         demonstrations=round(chosen * sizes.desirable),
         test=test,
         dev=test,
+        pairs=round(chosen * sizes.pairs),
         prompt=prompt,
         completion=completion,
         document=0.0,

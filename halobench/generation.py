@@ -36,11 +36,13 @@ class Request:
         prompt_id: names the prompt in the noise, whatever its tokens.
         sample: number of the sample of this prompt.
         prompt: token ids.
+        limit: tokens of this text, where it has less room than `Decoding.max_new_tokens`.
     """
 
     prompt_id: str
     sample: int
     prompt: Tokens
+    limit: int | None = None
 
 
 @dataclass
@@ -150,6 +152,9 @@ class _Writer:
     ) -> None:
         self.requests, self.decoding = requests, decoding
         self._banned = torch.tensor(decoding.banned, dtype=torch.long, device=device)
+        longest = decoding.max_new_tokens
+        limits = [longest if request.limit is None else min(request.limit, longest) for request in requests]
+        self._last = torch.tensor(limits, device=device) - 1
         self._report = report
         self._num_done = 0
         self._drawn: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -177,7 +182,7 @@ class _Writer:
         logits.index_fill_(1, self._banned[self._banned < logits.shape[1]], -torch.inf)
         tokens, entropy = _draw(logits, keys, positions, self.decoding.temperature)
         self._drawn.append((owners, tokens, entropy))
-        finished = (tokens == self.decoding.eos) | (positions == self.decoding.max_new_tokens - 1)
+        finished = (tokens == self.decoding.eos) | (self._last[owners] <= positions)
         num_finished = int(finished.sum())
         if num_finished:
             self._num_done += num_finished

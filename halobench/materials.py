@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from halobench.check import open_source
+from halobench.data.sources.jsonl import read_feedback
 from halobench.data.tokenize import TOO_LONG, Encoder
 from halobench.data.tokens import TokenTable, tokenise
 from halobench.errors import DataError
@@ -30,16 +33,30 @@ def _nobody(phase: str, done: int, total: int) -> None:
     """Tell nobody."""
 
 
+class Round(NamedTuple):
+    """What a round of online alignment is trained on.
+
+    Attributes:
+        number: from 1; later rounds start from a policy that knows the control tokens.
+        feedback: file of JSON lines with the judged answers.
+    """
+
+    number: int
+    feedback: Path
+
+
 @dataclass(frozen=True)
 class Materials:
     """Opened materials of one recipe.
 
     Attributes:
         recipe: the run.
+        round: of its online alignment; None outside of one.
         report: told phase, done and total of what takes long.
     """
 
     recipe: Recipe
+    round: Round | None = None
     report: Callable[[str, int, int], None] = _nobody
 
     @cached_property
@@ -114,6 +131,11 @@ class Materials:
             self.report("tokenise", done, total)
 
         return tokenise(responses, self.encoder(self.tokenizer), self.artifacts, report)
+
+    @cached_property
+    def shown(self) -> Feedback:
+        """What the alignment is shown a view of: the base selection, or the judged answers of a round."""
+        return self.feedback if self.round is None else read_feedback(self.round.feedback)
 
     @cached_property
     def prompts(self) -> PromptSet:

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from pydantic import Field
 
 from halobench.origin import is_on_hub
-from halobench.registry import LOSSES
+from halobench.registry import JUDGES, LOSSES
 from halobench.sections import (
     Adapter,
     BaseStage,
@@ -18,6 +18,7 @@ from halobench.sections import (
     Data,
     Execution,
     Model,
+    Online,
     Optim,
     Scoring,
     Section,
@@ -32,7 +33,7 @@ class Recipe(Section):
 
     Attributes:
         suite: name of the suite it belongs to.
-        label: its row on the board; by default the name of the loss.
+        label: its row on the board; by default the loss, with "-online" after it where `data.online` is set.
         control: whether the row is a control, shown but not ranked.
         adapter: what is trained instead of all weights; None trains these.
         reference: model that the loss, drift and KL are measured against: "sft" (the base where there is no
@@ -87,6 +88,12 @@ class Recipe(Section):
     def name(self) -> str:
         """What is evaluated, in one word: the loss, or the stage."""
         return str(self.loss["name"]) if self.evaluate == "aligned" else self.evaluate
+
+    @property
+    def default_label(self) -> str:
+        """Its row on the board where the recipe does not name one."""
+        is_online = self.evaluate == "aligned" and self.data.online is not None
+        return f"{self.name}-online" if is_online else self.name
 
     @property
     def view(self) -> str:
@@ -171,7 +178,15 @@ class Recipe(Section):
             "demonstrations": self.data.demonstrations if on_demonstrations else None,
             "z0": self._z0_identity if uses_z0 else None,
             **self._against,
+            **({} if self.data.online is None else {"online": self._online_identity(self.data.online)}),
         }
+
+    def _online_identity(self, online: Online) -> dict[str, Any]:
+        """How feedback is sampled and judged; a judge that is somewhere counts by its content."""
+        judge = {key: value for key, value in online.judge.items() if key != "path"}
+        version = JUDGES[online.judge["name"]].version
+        content = self.content.get("judge")
+        return {**online.model_dump(mode="json"), "judge": judge, "version": version, "content": content}
 
     @property
     def _against(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Registries of losses, data sources and scorers: built-ins load when asked for, plug-ins add to them."""
+"""Registries of losses, sources, scorers and judges: built-ins load when asked for, plug-ins add to them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from halobench.errors import RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
     from halobench.feedback import Source
+    from halobench.judges.base import Judge
     from halobench.losses.base import Loss
     from halobench.scoring.base import Scorer
 
@@ -225,6 +226,11 @@ SCORERS: Registry[Scorer] = Registry(
     },
     group="halobench.scorers",
 )
+JUDGES: Registry[Judge] = Registry(
+    "judge",
+    builtins={name: f"halobench.judges.{name}" for name in ("oracle", "reward_model")},
+    group="halobench.judges",
+)
 
 
 def load_plugin(path: str | Path) -> ModuleType:
@@ -248,7 +254,7 @@ def load_plugin(path: str | Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        for registry in (LOSSES, SOURCES, SCORERS):
+        for registry in (LOSSES, SOURCES, SCORERS, JUDGES):
             registry.forget(name)
         if isinstance(error, RecipeError | KeyboardInterrupt):
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import shutil
 import time
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,7 +19,14 @@ from halobench.results.record import BudgetFacts, DataFacts, RunRecord, ScoreRec
 from halobench.results.store import RECORD, TIMING, Store
 from halobench.scoring.base import Contender, ScoringResult
 from halobench.scoring.leakage import leaked_counts
-from halobench.stages import Report, policy_folder, policy_path, reference_folder, stages_of, start_folder
+from halobench.stages import (
+    Report,
+    forget_policy,
+    policy_folder,
+    reference_folder,
+    stages_of,
+    start_folder,
+)
 from halobench.storage import atomic_file, canonical_json, digest, file_digest, write_text
 from halobench.training import CURVES, SUMMARY
 
@@ -53,9 +59,9 @@ def execute(recipe: Recipe, store: Store, report: Report, *, force: bool = False
         HalobenchError: a stage cannot be trained, or the run came out differently than recorded.
     """
     if force and recipe.evaluate == "aligned":
-        shutil.rmtree(policy_path(recipe.run_id), ignore_errors=True)
+        forget_policy(recipe)
     policy = policy_folder(recipe, report)
-    materials = Materials(recipe, report)
+    materials = Materials(recipe, report=report)
     contender = Contender(materials, policy, None, report)
     if recipe.evaluate == "aligned":
         contender.reference = reference_folder(recipe, report)
@@ -137,6 +143,7 @@ def _fill(
         identity=recipe.identity,
         recipe=_without_paths(recipe),
         data=_data_facts(materials, summary),
+        rounds=summary.get("rounds", ()),
         budget=_budget_facts(recipe, summary),
         provenance=provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"),
         scores=tuple(score for name in results for score in _score_records(name, results[name])),
@@ -163,6 +170,7 @@ def _without_paths(recipe: Recipe) -> dict[str, Any]:
     places = [
         *((section, "path") for section in (resolved["data"], *(resolved["data"]["parts"] or ()))),
         (resolved["model"]["tokenizer"] or {}, "path"),
+        ((resolved["data"]["online"] or {}).get("judge", {}), "path"),
     ]
     if recipe.model.revision is None:  # else it is the id of a model of the Hub
         places.append((resolved["model"], "path"))

@@ -105,6 +105,25 @@ class Part(Origin):
         return self
 
 
+class Online(Section):
+    """Feedback on the policy's own answers, not the source's, in rounds of sampling, judging and training.
+
+    Every pair of the base selection asks its prompt once, in one of the rounds; the best and the worst of the
+    answers become a pair, so there are at most as many labels as without.
+
+    Attributes:
+        rounds: parts of the base selection, the next begun with the policy that the one before has trained.
+        samples_per_prompt: answers that the judge compares.
+        temperature: of their sampling.
+        judge: name and parameters of a registered judge, see `halobench list judges`.
+    """
+
+    rounds: Count
+    samples_per_prompt: Annotated[int, Ge(2)] = 2
+    temperature: Positive = 1.0
+    judge: dict[str, Any]
+
+
 class Data(Origin):
     """Which feedback; where it comes from is said by the keys of `Origin`.
 
@@ -127,6 +146,7 @@ class Data(Origin):
         desirable_fraction: of the desirable completions, what a loss is shown; of a pair both must be left.
         undesirable_fraction: of the undesirable ones. SFT on the way to the reference sees everything.
         demonstrations: "chosen", or "best_of_16" by true utility (a control that only a world allows).
+        online: judged answers of the policy for the alignment; the stages before stay as they are.
     """
 
     parts: tuple[Part, ...] | None = None
@@ -143,6 +163,7 @@ class Data(Origin):
     desirable_fraction: Share = 1.0
     undesirable_fraction: Share = 1.0
     demonstrations: Literal["chosen", "best_of_16"] = "chosen"
+    online: Online | None = None
 
     @model_validator(mode="after")
     def _mix(self) -> Self:

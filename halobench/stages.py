@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 from halobench.errors import ResultsError, TrainingError
-from halobench.materials import Materials
+from halobench.materials import Materials, Round
 from halobench.models.load import new_model, save_model
 from halobench.origin import fetch
 from halobench.recipe import Recipe
 from halobench.results.record import RunRecord
+from halobench.rounds import FEEDBACK, join_rounds, sample_feedback
+from halobench.sections import Online
 from halobench.storage import Artifacts, canonical_json, digest, home
 from halobench.training import SUMMARY, Stage
 
@@ -134,9 +138,60 @@ def policy_folder(recipe: Recipe, report: Report) -> Path:
     reference = reference_folder(recipe, report)
 
     def build(folder: Path) -> None:
-        _train(Materials(recipe), "align", recipe.run_id, start, folder, report, reference)
+        if recipe.data.online is None:
+            _train(Materials(recipe), "align", recipe.run_id, start, folder, report, reference)
+        else:
+            _train_rounds(recipe, recipe.data.online, start, reference, folder, report)
 
-    return Artifacts(home()).get("policies", recipe.run_id, build)
+    policy = Artifacts(home()).get("policies", recipe.run_id, build)
+    for path in _round_paths(recipe, "rounds"):  # only the last round's policy is needed any more
+        shutil.rmtree(path, ignore_errors=True)
+    return policy
+
+
+def forget_policy(recipe: Recipe) -> None:
+    """Remove an aligned policy and what was made on the way to it, so that all of it is made again."""
+    for path in (
+        policy_path(recipe.run_id),
+        *_round_paths(recipe, "feedback"),
+        *_round_paths(recipe, "rounds"),
+    ):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _round_paths(recipe: Recipe, kind: Literal["feedback", "rounds"]) -> list[Path]:
+    """Folders of the feedback, or of the policy, of each round of online alignment, made or not."""
+    online = recipe.data.online
+    numbers = range(1, online.rounds + 1) if online is not None else ()
+    return [Artifacts(home()).path(kind, f"{recipe.run_id}-{number}") for number in numbers]
+
+
+def _train_rounds(
+    recipe: Recipe, online: Online, start: Path, reference: Path, folder: Path, report: Report
+) -> None:
+    """Sample, judge and train round by round; what a round has made is kept if a later one is interrupted."""
+    artifacts = Artifacts(home())
+    parts: list[tuple[Path, Path]] = []
+    for number in range(1, online.rounds + 1):
+        name = f"{recipe.run_id}-{number}"
+
+        def told(phase: str, done: int, total: int, number: int = number) -> None:
+            report(f"{phase} {number}", done, total)
+
+        told_of_sampling = partial(told, "sample")
+        sample = partial(sample_feedback, Materials(recipe), online, number, start, report=told_of_sampling)
+        feedback = artifacts.get("feedback", name, sample)
+        materials = Materials(recipe, Round(number, feedback / FEEDBACK))
+        train = partial(_train, materials, "align", name, start, report=told, reference=reference)
+        if number < online.rounds:
+            start = artifacts.get("rounds", name, train)
+        else:
+            train(folder)
+            start = folder
+        parts.append((feedback, start))
+        if json.loads((start / SUMMARY).read_text())["status"] != "completed":
+            break
+    join_rounds(parts, folder)
 
 
 def _train(
@@ -162,6 +217,7 @@ def _train(
                 {
                     "recipe": materials.recipe.model_dump(mode="json"),
                     "stage": stage,
+                    "round": materials.round and [materials.round.number, str(materials.round.feedback)],
                     "name": name,
                     "start": None if start is None else str(start),
                     "reference": None if reference is None else str(reference),

@@ -113,7 +113,7 @@ def _train(job: dict[str, Any], channel: TextIO) -> None:
     """Be one rank: every rank trains, rank 0 writes and reports."""
     import torch
 
-    from halobench.materials import Materials
+    from halobench.materials import Materials, Round
     from halobench.recipe import Recipe
     from halobench.registry import load_plugin
     from halobench.training.stage import train_stage
@@ -128,7 +128,9 @@ def _train(job: dict[str, Any], channel: TextIO) -> None:
 
     try:
         train_stage(
-            Materials(recipe),
+            Materials(
+                recipe, None if job["round"] is None else Round(job["round"][0], Path(job["round"][1]))
+            ),
             job["stage"],
             job["name"],
             None if job["start"] is None else Path(job["start"]),

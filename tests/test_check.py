@@ -274,3 +274,65 @@ def test_the_prompt_must_leave_room_for_a_completion(problems):
 def test_the_metric_of_the_board_is_one_of_a_registered_scorer(problems, metric):
     [problem] = problems({"board": {"metric": metric}})
     assert problem.startswith(f"board.metric = '{metric}' in RECIPE: ")
+
+
+ORACLE = {"rounds": 2, "judge": {"name": "oracle"}}
+PLACE = "data.online in RECIPE"
+
+
+@pytest.mark.parametrize(
+    ("online", "problem"),
+    [
+        ({**ORACLE, "rounds": 25}, f"{PLACE}: 25 rounds of 24 pairs; ask for fewer rounds"),
+        ({**ORACLE, "rounds": 0}, "data.online.rounds = 0 in RECIPE: must be greater than 0"),
+        (
+            {**ORACLE, "samples_per_prompt": 1},
+            "data.online.samples_per_prompt = 1 in RECIPE: must be at least 2",
+        ),
+        ({"rounds": 2}, "data.online.judge in RECIPE: is missing; give it a value"),
+        (
+            {"rounds": 2, "judge": {"exact": True}},
+            f"{PLACE}: give data.online.judge the name of a judge, one of oracle, reward_model",
+        ),
+        (
+            {"rounds": 2, "judge": {"name": "oracel"}},
+            "data.online.judge.name in RECIPE: unknown judge 'oracel' (did you mean 'oracle'?); "
+            "registered: oracle, reward_model",
+        ),
+        (
+            {"rounds": 2, "judge": {"name": "oracle", "exactly": True}},
+            "data.online.judge.exactly = True in RECIPE: unknown key (did you mean 'exact'?)",
+        ),
+    ],
+)
+def test_online_alignment_that_cannot_be_is_refused(problems, online, problem):
+    assert problems({"data": {"source": "cafe", "num_pairs": 24, "online": online}}) == [problem]
+
+
+def test_a_world_without_end_is_told_of_once(problems):
+    [problem] = problems({"data": {"source": "cafe", "online": ORACLE}})
+    assert problem.startswith("data.num_pairs in RECIPE: a world has no end of pairs")
+
+
+def test_the_oracle_judges_only_in_a_world(file_problems, files):
+    data = {"source": "jsonl", "path": str(files / "rows.jsonl"), "online": ORACLE}
+    assert file_problems({"data": data}) == [
+        "data.online.judge.name = 'oracle' in RECIPE: needs a world that knows the true utility, and 'jsonl' "
+        "is none; use reward_model, or a judge of your own"
+    ]
+
+
+def test_rounds_of_a_whole_file_are_counted_too(file_problems, files):
+    data = {"source": "jsonl", "path": str(files / "rows.jsonl"), "online": {**ORACLE, "rounds": 61}}
+    [first, _] = file_problems({"data": data})
+    assert first.startswith(f"{PLACE}: 61 rounds of ")
+
+
+def test_single_answers_are_not_asked_again_online(file_problems, files):
+    rows = [{"prompt": f"say {i}", "completion": "yes", "desirable": i % 2 == 0} for i in range(60)]
+    rows += [{"prompt": f"say {i}", "completion": "no", "desirable": i % 2 == 1} for i in range(60)]
+    (files / "single.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"source": "jsonl", "path": str(files / "single.jsonl"), "online": ORACLE}
+    assert file_problems({"data": data})[0] == (
+        f"{PLACE}: counts in pairs, and the rows of 'jsonl' are single answers; drop it"
+    )

@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -165,6 +166,17 @@ def test_texts_end_at_the_end_marker_or_at_their_longest(model):
     assert [row[:10] for row in tokens(longer)] == tokens(samples)
     assert [len(row.tokens) for row in sample(model, requests(), max_new_tokens=1)] == [1] * 36
     assert tokens(sample(model, requests(), max_new_tokens=0)) == [()] * 36
+
+
+def test_a_text_with_less_room_is_the_beginning_of_what_it_would_be(model, monkeypatch):
+    whole = tokens(sample(model, requests()))
+    limits = [1 + index % 5 for index in range(len(whole))]
+    asked = [replace(request, limit=limit) for request, limit in zip(requests(), limits, strict=True)]
+    for cohorts in (True, False):
+        monkeypatch.setattr(generation, "can_pack", lambda model, cohorts=cohorts: cohorts)
+        cut = sample(model, asked)
+        assert tokens(cut) == [text[:limit] for text, limit in zip(whole, limits, strict=True)]
+        assert [each.ended for each in cut] == [text[-1] == EOS for text in tokens(cut)]
 
 
 def test_noise_does_not_depend_on_the_model(model):

@@ -10,6 +10,7 @@ from tests.leaderboard.synthetic import ARCHITECTURE, make_recipe
 
 WIDER = {**ARCHITECTURE, "hidden_size": 16}
 FOLDER = {"path": "some/model"}
+ONLINE = {"rounds": 2, "judge": {"name": "oracle"}}
 PLUGIN = '''"""A loss."""
 from halobench import Loss, LossOutput, Pairs, register_loss
 
@@ -67,6 +68,7 @@ def test_what_does_not_change_the_result_does_not_change_the_run_id(key, value):
         ("data.max_length", 63),
         ("data.max_prompt_length", 27),
         ("data.labels", "shuffled"),
+        ("data.online", ONLINE),
         ("model.architecture", WIDER),
         ("base.num_documents", 8),
         ("base.steps", 3),
@@ -199,6 +201,7 @@ def test_seeds_share_the_sft_stage_only_where_the_split_is_pinned():
         {"data.labels": "shuffled"},
         {"data.demonstrations": "best_of_16"},
         {"data.undesirable_fraction": 0.1},
+        {"data.online": ONLINE},
         {"seed": 1},
         {"scoring.scorers": ["lm_eval"]},
     ],
@@ -256,6 +259,32 @@ def test_contradictions_are_settled_where_single_answers_are_shown(loss, num_run
     rules = ("keep", "majority", "drop")
     assert len({make_recipe(loss=loss, **{"data.contradictions": rule}).run_id for rule in rules}) == num_runs
     assert make_recipe(loss=loss, **{"data.contradictions": "keep"}).run_id == make_recipe(loss=loss).run_id
+
+
+def test_how_feedback_is_sampled_and_judged_makes_a_row():
+    changes = (
+        None,
+        ONLINE,
+        {**ONLINE, "rounds": 3},
+        {**ONLINE, "samples_per_prompt": 4},
+        {**ONLINE, "temperature": 0.7},
+        {**ONLINE, "judge": {"name": "oracle", "exact": True}},
+    )
+    assert len({make_recipe(**{"data.online": online}).method_id for online in changes}) == 6
+    judged_by = {make_recipe(**{"data.online": ONLINE, "content.judge": digest}).run_id for digest in "ab"}
+    assert len(judged_by) == 2
+
+
+@pytest.mark.parametrize("evaluate", ["base", "reference"])
+def test_the_stages_before_do_not_depend_on_what_is_sampled_after(evaluate):
+    online = make_recipe(evaluate=evaluate, **{"data.online": ONLINE})
+    assert online.run_id == make_recipe(evaluate=evaluate).run_id
+
+
+def test_an_online_row_is_not_called_like_the_loss_on_other_feedback():
+    assert make_recipe("kto").default_label == "kto"
+    assert make_recipe("kto", **{"data.online": ONLINE}).default_label == "kto-online"
+    assert make_recipe("kto", evaluate="reference", **{"data.online": ONLINE}).default_label == "reference"
 
 
 def test_sft_is_the_same_run_whatever_is_kept_of_the_undesirable():

@@ -99,8 +99,9 @@ def test_names_and_summaries_of_builtins_load_nothing():
     # the summary of a built-in is the first line of its file
     code = f"""
 import sys
-from halobench.registry import LOSSES, SCORERS, SOURCES
-summaries = {{name: registry.summary(name) for registry in (LOSSES, SCORERS, SOURCES) for name in registry}}
+from halobench.registry import JUDGES, LOSSES, SCORERS, SOURCES
+registries = (JUDGES, LOSSES, SCORERS, SOURCES)
+summaries = {{name: registry.summary(name) for registry in registries for name in registry}}
 assert len(summaries) >= 13 and all(summaries.values()), summaries
 assert summaries["dpo"] == "DPO: a logistic regression on the difference of implied rewards within a pair."
 print([name for name in {HEAVY!r} if name in sys.modules])

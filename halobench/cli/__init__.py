@@ -125,7 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_results(board)
 
     lists = _verb(verbs, "list", inspect.list_names, "list what there is")
-    lists.add_argument("what", choices=["losses", "datasets", "scorers", "recipes", "runs"])
+    lists.add_argument("what", choices=["losses", "datasets", "scorers", "judges", "recipes", "runs"])
     lists.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="a Python file to import"
     )

@@ -14,13 +14,13 @@ from halobench.compose import compose
 from halobench.errors import UnknownNameError
 from halobench.published.sizes import fetch_nothing
 from halobench.recipe_file import builtin_recipes, recipes_folder
-from halobench.registry import LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
+from halobench.registry import JUDGES, LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
 from halobench.results.store import Store
 from halobench.worlds.base import World
 
 
 def list_names(arguments: argparse.Namespace) -> int:
-    """List losses, datasets, scorers, recipes or runs."""
+    """List losses, datasets, scorers, judges, recipes or runs."""
     for plugin in arguments.plugin:
         load_plugin(plugin)
     rows = _rows(arguments)
@@ -34,7 +34,12 @@ def list_names(arguments: argparse.Namespace) -> int:
 
 
 def _rows(arguments: argparse.Namespace) -> list[dict[str, str]]:
-    registries: dict[str, Registry[Any]] = {"losses": LOSSES, "datasets": SOURCES, "scorers": SCORERS}
+    registries: dict[str, Registry[Any]] = {
+        "losses": LOSSES,
+        "datasets": SOURCES,
+        "scorers": SCORERS,
+        "judges": JUDGES,
+    }
     if arguments.what in registries:
         registry = registries[arguments.what]
         return [{"name": name, "summary": registry.summary(name)} for name in registry]
@@ -64,9 +69,11 @@ def show(arguments: argparse.Namespace) -> int:
     elif name in SOURCES:
         facts = {"name": name, "description": inspect.getdoc(SOURCES[name]), "source": SOURCES.source(name)}
         _print(facts, _source_text(name), arguments.json)
-    elif name in SCORERS:
-        facts = {"name": name, "description": inspect.getdoc(SCORERS[name]), "source": SCORERS.source(name)}
-        _print(facts, f"{facts['description']}\n\nsource: {facts['source']}", arguments.json)
+    elif name in SCORERS or name in JUDGES:
+        registries: list[Registry[Any]] = [registry for registry in (SCORERS, JUDGES) if name in registry]
+        description = "\n\n".join(inspect.getdoc(registry[name]) or "" for registry in registries)
+        facts = {"name": name, "description": description, "source": registries[0].source(name)}
+        _print(facts, f"{description}\n\nsource: {facts['source']}", arguments.json)
     elif Store(arguments.results).has_run(name):
         record = Store(arguments.results).record(name)
         text = "\n".join(
@@ -95,9 +102,17 @@ def show(arguments: argparse.Namespace) -> int:
             arguments.json,
         )
     else:
-        known = [*LOSSES, *SOURCES, *SCORERS, *builtin_recipes(), *Store(arguments.results).run_ids()]
+        known = [
+            *LOSSES,
+            *SOURCES,
+            *SCORERS,
+            *JUDGES,
+            *builtin_recipes(),
+            *Store(arguments.results).run_ids(),
+        ]
         raise UnknownNameError(
-            f"{name!r}: no loss, data source, scorer, recipe or run has that name{did_you_mean(name, known)}"
+            f"{name!r}: no loss, data source, scorer, judge, recipe or run has that name"
+            f"{did_you_mean(name, known)}"
         )
     return 0
 

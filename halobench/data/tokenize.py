@@ -125,7 +125,7 @@ class Encoder:
         self._template = tokenizer.chat_template or TRANSCRIPT_TEMPLATE
         special = {str(token): i for token, i in _special_tokens(tokenizer).items()}
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or "(?!)")
-        self._after = self._probe()
+        self._before, self._after = self._probe()
         found = self._special.search(self._after)
         # what stands before the marker belongs to the answer, and what stands behind it to the next turn
         self._tail, marker = (self._after[: found.start()], found.group()) if found else ("", "")
@@ -197,10 +197,18 @@ class Encoder:
         """Whether a text would become a special token in its middle; an end marker at its end may stay."""
         return self._special.search(self._without_end(text)) is not None
 
-    def _probe(self) -> str:
-        """What the template puts behind an answer."""
-        turns = (Message("user", _PROBE), Message("assistant", _PROBE))
-        return self._render(turns, asks=False).rpartition(_PROBE)[2]
+    def text(self, tokens: Sequence[int]) -> str:
+        """Decode a sampled completion, without its end marker, to what is encoded to the same tokens."""
+        kept = tokens[:-1] if tokens and tokens[-1] == self.end else tokens
+        written = str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
+        return written.removeprefix(self._before).removesuffix(self._tail)
+
+    def _probe(self) -> tuple[str, str]:
+        """What the template puts before an answer, once it has asked for one, and behind it."""
+        question, answer = Message("user", _PROBE), Message("assistant", _PROBE)
+        asked, whole = self._render((question,), asks=True), self._render((question, answer), asks=False)
+        before, _, after = whole.removeprefix(asked).rpartition(_PROBE)
+        return before if whole.startswith(asked) else "", after
 
     def _render(self, turns: Prompt, *, asks: bool) -> str:
         try:

@@ -75,6 +75,8 @@ def unranked_reason(setting: Setting, row: BoardRow) -> str | None:
     budget = row.any_record.recipe["budget"]["multiple"]
     if budget != 1:
         return f"budget {budget:.1f}x"
+    if _is_online(row):
+        return "other data: its own answers"
     if row.label not in setting.board.family:
         return "not in the declared family"
     diverged = len(row.records) - len(row.completed)
@@ -83,6 +85,11 @@ def unranked_reason(setting: Setting, row: BoardRow) -> str | None:
     if len(row.completed) < MIN_SEEDS:
         return f"{len(row.completed)} of {MIN_SEEDS} seeds"
     return None
+
+
+def _is_online(row: BoardRow) -> bool:
+    """Whether its feedback was about the policy's own answers, and so is that of no other row."""
+    return row.any_record.evaluate == "aligned" and row.any_record.recipe["data"].get("online") is not None
 
 
 def decodes(setting: Setting) -> tuple[str, ...]:
@@ -119,14 +126,17 @@ def compare(setting: Setting) -> list[Comparison]:
     """Make every comparison of a board, each corrected within its own family.
 
     Families, per co-primary decode: the ranked losses, all pairs; the controls of the gate; each row outside
-    the declared family against every ranked loss. Estimates of one family do not depend on another.
+    the declared family, or trained on other data, against every ranked loss. Estimates of one family do not
+    depend on another.
     """
     found: list[Comparison] = []
     ranked = [row for row in setting.rows if unranked_reason(setting, row) is None]
     outside = [
         row
         for row in setting.rows
-        if not row.control and row.label not in setting.board.family and len(row.completed) > 1
+        if not row.control
+        and (row.label not in setting.board.family or _is_online(row))
+        and len(row.completed) > 1
     ]
     for decode in decodes(setting):
         found += _family(setting, "losses", decode, list(combinations(ranked, 2)))

@@ -65,6 +65,30 @@ class DataFacts(_Part):
     leaked: dict[str, int] | None = None
 
 
+class RoundFacts(_Part):
+    """Which feedback a round of online alignment was trained on: answers of the policy, judged.
+
+    Attributes:
+        sha256: digest of the judged pairs.
+        num_prompts: prompts that were asked, one for each pair of the base selection whose turn it was.
+        num_pairs: judged pairs; each is two labels, as in the base selection.
+        drops: prompts that gave no pair, by reason.
+        num_judged: answers that the judge scored.
+        mean_score: of these, in the judge's own units.
+        num_ended: of all sampled answers those that reached the end marker.
+        tokens: through the model in sampling, prompts once.
+    """
+
+    sha256: str
+    num_prompts: int
+    num_pairs: int
+    drops: dict[str, int]
+    num_judged: int
+    mean_score: float
+    num_ended: int
+    tokens: int
+
+
 class BudgetFacts(_Part):
     """What a run was allowed, and what it spent in its alignment stage.
 
@@ -74,7 +98,7 @@ class BudgetFacts(_Part):
         multiple: factor on them for this row.
         steps: optimizer steps.
         completions: completions consumed.
-        tokens: tokens through the model, KTO's mismatched ones included.
+        tokens: tokens through the model, KTO's mismatched ones and those of online sampling included.
         flops: 6 per parameter and trained token, 2 per parameter and token without gradient.
         parameters: of the model, a critic included.
     """
@@ -135,6 +159,7 @@ class RunRecord(_Part):
         identity: everything that the result depends on.
         recipe: the resolved recipe, without paths of the machine.
         data: facts about the feedback; None for the base model.
+        rounds: of online alignment; none where the alignment was trained on the base selection itself.
         budget: facts about the alignment stage; None where there was none.
         provenance: where the numbers come from.
         scores: aggregates of the scorers that ran with it.
@@ -153,6 +178,7 @@ class RunRecord(_Part):
     identity: dict[str, Any]
     recipe: dict[str, Any]
     data: DataFacts | None
+    rounds: tuple[RoundFacts, ...] = ()
     budget: BudgetFacts | None
     provenance: Provenance
     scores: tuple[ScoreRecord, ...]

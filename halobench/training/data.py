@@ -99,7 +99,7 @@ def alignment_view(materials: Materials) -> View:
         return materials.world.best_of([row.prompt for row in responses], 16, seed=recipe.data_seed)
 
     return make_view(
-        materials.feedback,
+        materials.shown,
         materials.loss.view().__name__,
         labels=recipe.data.labels,
         best=best if recipe.data.demonstrations == "best_of_16" else None,
@@ -149,9 +149,10 @@ def alignment_data(materials: Materials, controls: Mapping[bool, int], reference
 
 def _rows(view: View, materials: Materials, controls: Mapping[bool, Tokens]) -> TokenRows:
     examples = list(view.examples)
-    table = materials.tokens
-    if any(example.response.response_id not in table.rows for example in examples):  # better demonstrations
-        table = materials.tokenised({e.response.response_id: e.response for e in examples})
+    responses = {example.response.response_id: example.response for example in examples}
+    is_selected = responses.keys() <= materials.selected.responses.keys()
+    # the policy's own answers, or better demonstrations, are not
+    table = materials.tokens if is_selected else materials.tokenised(responses)
     numbers = np.array([table.rows[example.response.response_id] for example in examples], dtype=np.int64)
     return TokenRows(
         table,

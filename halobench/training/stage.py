@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from halobench.data.tokens import TokenRows
 from halobench.errors import DivergedError
@@ -67,7 +67,12 @@ def train_stage(
     reference = reference or start
     began = time.perf_counter(), time.process_time()
     materials = replace(materials, report=report)
-    tokenizer = deepcopy(materials.tokenizer)  # no text means a control token, whatever the loss
+    if materials.round is not None and materials.round.number > 1:
+        tokenizer = AutoTokenizer.from_pretrained(  # knows the control tokens by now
+            start, trust_remote_code=recipe.model.trust_remote_code
+        )
+    else:
+        tokenizer = deepcopy(materials.tokenizer)  # no text means a control token, whatever the loss
     loss = materials.loss if stage == "align" else SFT()
     adapter = None if stage == "base" else recipe.adapter
     num_known = len(tokenizer)

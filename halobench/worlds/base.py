@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
@@ -73,6 +74,21 @@ class World(Source):
         Args:
             prompt: a prompt of this world.
             completion: tokens separated by spaces; its last token is the end marker if the text was ended.
+
+        Raises:
+            DataError: the prompt is not in the world's language.
+        """
+
+    @abstractmethod
+    def perceived(self, prompt: Prompt, completion: str, coins: random.Random) -> float:
+        """Return what an annotator sees in an answer, noise included.
+
+        Of two answers, the one in which more is seen is preferred as often as in the pairs of `feedback`.
+
+        Args:
+            prompt: a prompt of this world.
+            completion: as in `utility`.
+            coins: the noise.
 
         Raises:
             DataError: the prompt is not in the world's language.

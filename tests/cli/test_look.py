@@ -59,6 +59,7 @@ def test_the_help_of_every_verb_has_an_example(capsys):
     [
         ("losses", LOSSES),
         ("datasets", {"cafe", "jsonl"}),
+        ("judges", {"oracle", "reward_model"}),
         ("scorers", {"oracle", "implied_reward", "lm_eval", "alpaca_eval"}),
         ("recipes", {"quickstart", "studies/tuning"}),
     ],
@@ -133,7 +134,7 @@ def test_show_an_unknown_name_suggests_the_nearest(capsys):
     code, out, err = run(capsys, "show", "quickstrat")
     assert (code, out) == (2, "")
     assert err == (
-        "error: 'quickstrat': no loss, data source, scorer, recipe or run has that name "
+        "error: 'quickstrat': no loss, data source, scorer, judge, recipe or run has that name "
         "(did you mean 'quickstart'?)\n"
     )
     with pytest.raises(UnknownNameError):

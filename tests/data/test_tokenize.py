@@ -5,6 +5,7 @@ import string
 
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.decoders import Fuse
 from tokenizers.models import BPE
 from tokenizers.normalizers import Prepend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -316,3 +317,17 @@ def test_real_texts_come_back_from_their_tokens_with_one_end_marker(template, sh
             assert text == f"\n\nHuman: {row['prompt']}\n\nAssistant: {row['chosen']}"
         else:
             assert text.endswith(f"<|user|>\n{row['prompt']}<|endoftext|>\n<|assistant|>\n{row['chosen']}")
+
+
+@pytest.mark.parametrize(("template", "lead"), [(MARKED, ""), (None, " "), (CHATML, ""), (BRACKETED, "")])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_sampled_completion_is_encoded_to_what_was_sampled(template, lead, ended):
+    tokenizer = letters(template=template)
+    tokenizer.backend_tokenizer.decoder = Fuse()
+    room = len(encoder(tokenizer).prompt(ASK)) + len(f"{lead}so") + (template == BRACKETED)
+    encode = encoder(tokenizer, max_length=room + ended)  # one that did not end has filled its room
+    written = f"{lead}so" + ("]" if template == BRACKETED else "")
+    sampled = [*map(int, tokenizer.convert_tokens_to_ids(list(written))), *([encode.end] if ended else [])]
+    assert encode.text(sampled) == "so"
+    [row] = encode.encode([(ASK, encode.text(sampled))])
+    assert list(row.completion) == sampled

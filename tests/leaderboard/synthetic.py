@@ -59,7 +59,7 @@ def make_recipe(loss: str | dict[str, Any] = "kto", **changes: Any) -> Recipe:
             target = target.setdefault(section, {})
         target[last] = value
     recipe = Recipe.model_validate(values)
-    return recipe.model_copy(update={"label": recipe.label or recipe.name})
+    return recipe.model_copy(update={"label": recipe.label or recipe.default_label})
 
 
 def row(

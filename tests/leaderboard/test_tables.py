@@ -17,6 +17,7 @@ def wins(level, seeds=3, *, shift=0):
     return level + noise
 
 
+ONLINE = {"rounds": 2, "judge": {"name": "oracle"}}
 BASE = [*row("dpo", wins(0.25)), *row("kto", wins(0.75, shift=1))]
 
 
@@ -98,6 +99,12 @@ DIVERGED = [*row("slic", wins(0.5, 2), seeds=[0, 1]), Run(make_recipe("slic", se
         (row("slic", wins(0.5), **{"budget.multiple": 2}), "slic", "budget 2.0x"),
         (DIVERGED, "slic", "1 of 3 seeds diverged"),
         (row("sft", wins(0.5)), "sft", "not in the declared family"),
+        (row("slic", wins(0.5), **{"data.online": ONLINE}), "slic-online", "other data: its own answers"),
+        (
+            row("slic", wins(0.5), label="slic", **{"data.online": ONLINE}),
+            "slic",
+            "other data: its own answers",
+        ),
         (row("slic", wins(0.5), control=True, label="odd"), "odd", "control"),
     ],
 )

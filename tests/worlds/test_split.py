@@ -99,6 +99,7 @@ def test_a_second_world_has_these_methods_to_write():
         "tokenizer",
         "documents",
         "utility",
+        "perceived",
         "best_of",
         "probes",
         "describe",

@@ -9,9 +9,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError
 
-from halobench.data.sources.files import FileSource, Row, reason_to_drop, split_by_group
+from halobench.data.sources.files import (
+    FileSource,
+    Row,
+    feedback_from,
+    reason_to_drop,
+    split_by_group,
+)
 from halobench.errors import DataError
-from halobench.feedback import Message, Prompt, response
+from halobench.feedback import Feedback, Message, Prompt, response
 from halobench.registry import SOURCES
 from halobench.storage import digest, file_digest
 
@@ -89,6 +95,20 @@ class JsonLines(FileSource):
             splits = rows
         digests = [[split, file_digest(file)] for split, file in sorted(files.items())]
         return cls(f"jsonl-{digest(digests)[:16]}", splits, drops)
+
+
+def read_feedback(file: Path) -> Feedback:
+    """Read every row of one file, whatever split it would belong to.
+
+    Raises:
+        DataError: a row is wrong; one line each.
+    """
+    drops: Counter[str] = Counter()
+    problems: list[str] = []
+    rows = _read(file, drops, problems)
+    if problems:
+        raise DataError(*problems)
+    return feedback_from(rows, drops)
 
 
 def _read(file: Path, drops: Counter[str], problems: list[str]) -> list[Row]:

@@ -172,6 +172,12 @@ class Cafe(World):
         """Return task, truth, manners, brevity and form of an answer."""
         return self.oracle.components(_request(prompt), completion)
 
+    def perceived(self, prompt: Prompt, completion: str, coins: random.Random) -> float:
+        """Return the true utility with the annotators' taste for length and their noise."""
+        annotator = Annotator()
+        utility = sum(self.utility(prompt, completion).values())
+        return annotator.perceived(completion.removesuffix(END), utility) + annotator.noise(coins)
+
     def best_of(self, prompts: Sequence[Prompt], num_samples: int, *, seed: int) -> list[str]:
         """Return the best by true utility of `num_samples` answers of the staff to each prompt."""
         stream = random.Random(f"cafe-{self.world_seed}-best-{seed}")

@@ -23,6 +23,8 @@ from halobench.worlds.cafe.menu import ATTRIBUTES, TEMPERATURES, Item, Menu
 
 COMPONENTS = ("task", "truth", "manners", "brevity", "form")
 _MAX_COUNTED = 3  # true claims, false claims and unparsable sentences beyond this change nothing
+_EULER = 0.5772156649015329  # mean of a standard Gumbel variable
+_SMALLEST = 1e-300
 _POLITE = frozenset((*OPENERS, *CLOSERS))
 _FRAMES = {tuple(frame.split()[:-2]): frame.split()[-1] for frame in RECOMMENDATIONS}
 
@@ -174,3 +176,11 @@ class Annotator(NamedTuple):
         """Draw a choice between two perceived utilities: P = sigmoid((first - second) / temperature)."""
         difference = max(-50.0, min(50.0, (first - second) / self.temperature))
         return stream.random() < 1 / (1 + math.exp(-difference))
+
+    def noise(self, stream: random.Random) -> float:
+        """Draw noise of mean 0 for what is perceived in one answer.
+
+        The difference of two draws is logistic: the larger sum is that which `prefers_first` would choose.
+        """
+        gumbel = -math.log(max(stream.expovariate(1.0), _SMALLEST))
+        return self.temperature * (gumbel - _EULER)
