@@ -41,13 +41,13 @@ def within_training():
     module = import_module("halobench.training.stage")
     train_stage = module.train_stage
 
-    def train(materials, stage, name, start, output, report):
+    def train(materials, stage, name, start, output, report, **options):
         def watched(phase, done, total):
             report(phase, done, total)
             if phase == PLACE and done >= total / 2:
                 kill()
 
-        train_stage(materials, stage, name, start, output, watched)
+        train_stage(materials, stage, name, start, output, watched, **options)
 
     module.train_stage = train
 
