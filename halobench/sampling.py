@@ -9,17 +9,17 @@ from halobench.feedback import Message
 from halobench.generation import Request, generate
 from halobench.materials import Materials
 from halobench.recipe import Recipe
+from halobench.registry import SOURCES
 from halobench.results.record import RunRecord
 from halobench.scoring.base import Contender
 from halobench.stages import gone, kept_policy, stages_of
-from halobench.worlds.base import World
 
 
 class Answer(NamedTuple):
     """What one model said.
 
     Attributes:
-        who: "reference" or "policy".
+        who: "start" or "policy".
         text: with the end marker where it was emitted.
         components: of the true utility, where there is an oracle.
     """
@@ -30,7 +30,9 @@ class Answer(NamedTuple):
 
 
 def answer_both(record: RunRecord, prompt: str, *, temperature: float, seed: int) -> list[Answer]:
-    """Sample an answer of the reference and one of the policy, with the same noise.
+    """Sample an answer of the model that alignment started from and one of the policy, with the same noise.
+
+    Where it started from a model that is no stage of the recipe, the policy answers alone.
 
     Raises:
         ResultsError: the run has no policy, or its models are not there any more.
@@ -40,17 +42,18 @@ def answer_both(record: RunRecord, prompt: str, *, temperature: float, seed: int
     policy = kept_policy(record)
     stages = stages_of(recipe)
     reference = stages[-1].path if stages else None
-    if reference is None or not reference.is_dir():
+    if reference is not None and not reference.is_dir():
         raise gone(record)
     contender = Contender(Materials(recipe), policy, reference)
     materials = contender.materials
     turns = (Message("user", prompt),)
-    world = materials.source if isinstance(materials.source, World) else None
+    # of other data a record does not tell where they are, and nobody has to know
+    world = materials.world if SOURCES[recipe.data.source].is_world else None
     if world is not None:
         world.utility(turns, "")  # a prompt of another language is refused before anything is loaded
     answers = []
     for who, model, control in (
-        ("reference", contender.reference_model, None),
+        ("start", contender.reference_model, None),
         ("policy", contender.model, contender.control),
     ):
         if model is None:

@@ -138,7 +138,9 @@ def make_parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="for programs")
     _add_results(show)
 
-    sample = _verb(verbs, "sample", inspect.sample, "ask a run's reference and policy the same prompt")
+    sample = _verb(
+        verbs, "sample", inspect.sample, "ask a run's policy and the model it started from the same prompt"
+    )
     sample.add_argument("run_id", help="of an aligned run, see `halobench list runs`")
     sample.add_argument("prompt", help="what the user says")
     sample.add_argument(

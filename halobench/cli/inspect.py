@@ -178,7 +178,7 @@ def _source_text(name: str) -> str:
 
 
 def sample(arguments: argparse.Namespace) -> int:
-    """Ask the reference and the policy of a run the same prompt with the same noise."""
+    """Ask the policy of a run and the model it started from the same prompt with the same noise."""
     from halobench.sampling import answer_both
 
     store = Store(arguments.results)

@@ -107,7 +107,7 @@ class Encoder:
         joins_turns: see `join_turns`; for templates that refuse system turns, or two turns of one role.
 
     Raises:
-        DataError: the tokenizer names no token that ends a completion.
+        DataError: the tokenizer names no token that ends a completion, or makes no tokens of a text.
     """
 
     def __init__(
@@ -134,6 +134,11 @@ class Encoder:
             raise DataError(
                 "the tokenizer names no token that ends a completion; set model.tokenizer.eos (with "
                 "model.tokenizer.path)"
+            )
+        if not tokenize(tokenizer, [_PROBE])[_PROBE]:
+            raise DataError(
+                f"the tokenizer, read as a {type(tokenizer).__name__}, makes no tokens of a text; give "
+                "model.tokenizer the tokenizer.json that belongs to the model"
             )
         self.end = int(end)
         self._end_text = str(tokenizer.convert_ids_to_tokens(self.end))

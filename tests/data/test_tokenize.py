@@ -4,10 +4,10 @@ import json
 import string
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import BPE
-from tokenizers.normalizers import Prepend
+from tokenizers.normalizers import Prepend, Replace
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from halobench.data.tokenize import Encoder, Fate, join_turns
@@ -243,6 +243,14 @@ def test_tokenizer_without_an_end_marker_is_refused():
     tokenizer = letters()
     tokenizer.eos_token = None
     with pytest.raises(DataError, match=r"names no token that ends a completion; set model\.tokenizer\.eos"):
+        encoder(tokenizer)
+
+
+def test_tokenizer_that_makes_no_tokens_of_a_text_is_refused():
+    """As transformers gives one where a folder's model type and its tokenizer are of different families."""
+    tokenizer = letters()
+    tokenizer.backend_tokenizer.normalizer = Replace(Regex("[a-z]"), "")
+    with pytest.raises(DataError, match=r"makes no tokens of a text; give model\.tokenizer the"):
         encoder(tokenizer)
 
 
