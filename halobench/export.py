@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from halobench.data.tokenize import TRANSCRIPT_TEMPLATE
 from halobench.errors import ResultsError
+from halobench.materials import Materials
 from halobench.recipe import Recipe
 from halobench.registry import LOSSES, SOURCES
 from halobench.results.record import RunRecord, ScoreRecord
@@ -51,12 +52,12 @@ def export_policy(run_id: str, folder: Path, store: Store, *, only_adapter: bool
         else:
             ours = shutil.ignore_patterns(SUMMARY, CURVES, ADAPTER)
             shutil.copytree(policy, target, dirs_exist_ok=True, ignore=ours)
-        _complete(target, tokenizer)
+        _complete(target, tokenizer, Materials(recipe).encoder(tokenizer).end)
         (target / "recipe.yaml").write_text(_recipe(record), encoding="utf-8")
         (target / "README.md").write_text(_card(record, recipe, scores, only_adapter), encoding="utf-8")
 
 
-def _complete(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def _complete(folder: Path, tokenizer: PreTrainedTokenizerBase, end: int) -> None:
     """Have the folder say itself how the policy was asked, and with which token its answers end."""
     if tokenizer.chat_template is None:
         (folder / "chat_template.jinja").write_text(TRANSCRIPT_TEMPLATE, encoding="utf-8")
@@ -66,8 +67,8 @@ def _complete(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     generation = json.loads(file.read_text(encoding="utf-8"))
     known = generation.get("eos_token_id")
     ends = known if isinstance(known, list) else [] if known is None else [known]
-    if tokenizer.eos_token_id not in ends:
-        ends = [*ends, tokenizer.eos_token_id]
+    if end not in ends:
+        ends = [*ends, end]
         file.write_text(canonical_json({**generation, "eos_token_id": ends}), encoding="utf-8")
 
 

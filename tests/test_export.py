@@ -166,3 +166,15 @@ def test_an_empty_folder_is_filled(folder, dpo, tmp_path):
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
         policy_path(dpo.run_id) / "model.safetensors"
     ).read_bytes()
+
+
+def test_generation_ends_where_the_template_ends_an_answer(folder, dpo, tmp_path, monkeypatch):
+    shutil.copytree(folder / "home", tmp_path / "home")
+    monkeypatch.setenv("HALOBENCH_HOME", str(tmp_path / "home"))
+    tokenizer = AutoTokenizer.from_pretrained(policy_path(dpo.run_id))
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<turn>"]})
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}<turn>\n{% endfor %}"
+    tokenizer.save_pretrained(policy_path(dpo.run_id))
+    hb.export(dpo.run_id, tmp_path / "out", results=folder / "results")
+    ends = json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"]
+    assert tokenizer.convert_tokens_to_ids("<turn>") in ends
