@@ -15,7 +15,7 @@ model:
   architecture: {{hidden_size: 32, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 2}}
   tokenizer: {{path: {tokenizer}}}
 optim: {{lr: 3.0e-3}}
-budget: {{match: pairs, epochs: 24, batch_pairs: 16}}
+budget: {{match: pairs, epochs: 16, batch_pairs: 8}}
 split_seed: 0
 scoring: {{scorers: [implied_reward]}}
 board: {{metric: implied_reward/accuracy}}
