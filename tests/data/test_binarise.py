@@ -186,8 +186,10 @@ def test_held_out_answers_are_cut_where_the_train_answers_are(tmp_path):
         (tmp_path / f"{split}.jsonl").write_text("".join(lines))
     source = opened(str(tmp_path), rule="quantile", at=0.25)
     by_prompt = {row.prompt[0].content: row for row in source.prompt_set("test").rows}
-    # 50 and 52 have 1 to 4, of which 4 is up and 1 is down; 51 and 53 have 7 to 10, all up: none to compare
-    assert set(by_prompt) == {"question 50", "question 52"}
+    # 50 and 52 have 1 to 4, of which 4 is up and 1 is down; 51 and 53 have 7 to 10, all up
+    assert set(by_prompt) == {"question 50", "question 51", "question 52", "question 53"}
+    assert len(by_prompt["question 51"].chosen) == len(by_prompt["question 53"].chosen) == 4
+    assert by_prompt["question 51"].rejected == by_prompt["question 53"].rejected == ()
     assert by_prompt["question 50"].chosen == ("answer 4 to 50",)
     assert by_prompt["question 50"].rejected == ("answer 1 to 50",)
     train = source.feedback(num_pairs=None, split_seed=0)
