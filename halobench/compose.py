@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from halobench.check import check_point
+from halobench.check.point import check_point
 from halobench.errors import HalobenchError, RecipeError
 from halobench.recipe import Recipe
 from halobench.recipe_file import find_recipe, load_yaml, mapping, read_recipe, texts

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from halobench.check import open_source
+from halobench.check.sources import open_source
 from halobench.data.sources.jsonl import read_feedback
 from halobench.data.tokenize import TOO_LONG, Encoder
 from halobench.data.tokens import TokenTable, tokenise

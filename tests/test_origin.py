@@ -254,9 +254,9 @@ def test_pickled_weights_are_read_only_where_it_is_asked_for(problems, tiny):
 
 def test_a_sentencepiece_tokenizer_asks_for_its_package(problems, tiny, monkeypatch):
     (tiny / "tokenizer.json").rename(tiny / "tokenizer.model")
-    monkeypatch.setattr("halobench.check._is_installed", lambda module: module != "sentencepiece")
+    monkeypatch.setattr("halobench.check.models.is_installed", lambda module: module != "sentencepiece")
     assert problems() == ["its tokenizer.model needs sentencepiece; pip install 'halobench[sentencepiece]'"]
-    monkeypatch.setattr("halobench.check._is_installed", lambda module: True)
+    monkeypatch.setattr("halobench.check.models.is_installed", lambda module: True)
     assert problems() == []
 
 

@@ -20,7 +20,7 @@ LIGHT = ["halobench", "halobench.errors", "halobench.registry", "halobench.recip
 LIGHT += [
     "halobench.storage",
     "halobench.validation",
-    "halobench.check",
+    "halobench.check.point",
     "halobench.compose",
     "halobench.api",
 ]

@@ -3,7 +3,7 @@
 import pytest
 
 from halobench import LOSSES
-from halobench.check import source_digest
+from halobench.check.findings import source_digest
 from halobench.recipe import Recipe
 from halobench.registry import load_plugin
 from tests.leaderboard.synthetic import ARCHITECTURE, make_recipe

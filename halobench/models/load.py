@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from halobench.check import tokenizer_file
+from halobench.check.models import tokenizer_file
 from halobench.origin import fetch
 from halobench.sections import Model, Trust
 from halobench.storage import digest, known_digest

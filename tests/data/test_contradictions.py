@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from halobench.check import open_source
+from halobench.check.sources import open_source
 from halobench.data.views import make_view
 from halobench.errors import DataError
 from halobench.feedback import Feedback, Message, response

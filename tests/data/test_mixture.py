@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halobench.check import open_source
+from halobench.check.sources import open_source
 from halobench.compose import compose
 from halobench.data.sources.files import HELD_OUT, FileSource, Row
 from halobench.data.sources.mixture import Mixture

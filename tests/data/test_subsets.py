@@ -6,7 +6,7 @@ import json
 import datasets
 import pytest
 
-from halobench.check import open_source
+from halobench.check.sources import open_source
 from halobench.errors import DataError
 from halobench.registry import SOURCES
 from halobench.sections import Data

@@ -204,7 +204,7 @@ def test_an_adapter_makes_other_runs_settings_and_sft_stages(tiny_recipe):
     ],
 )
 def test_a_missing_package_is_told_before_anything_runs(tiny_recipe, monkeypatch, keys, installed, told):
-    monkeypatch.setattr("halobench.check._is_installed", lambda name: name in installed)
+    monkeypatch.setattr("halobench.check.models.is_installed", lambda name: name in installed)
     with pytest.raises(RecipeError) as refused:
         recipe_of(tiny_recipe, "dpo", f"adapter={keys}")
     assert [problem.partition(": ")[2] for problem in refused.value.problems] == [told]
@@ -215,7 +215,7 @@ def test_a_missing_package_is_told_before_anything_runs(tiny_recipe, monkeypatch
     [("execution.strategy=fsdp", "not sharded"), ("precision=64-true", "use another precision")],
 )
 def test_what_four_bits_cannot_do_is_refused(tiny_recipe, monkeypatch, more, told):
-    monkeypatch.setattr("halobench.check._is_installed", lambda name: True)
+    monkeypatch.setattr("halobench.check.models.is_installed", lambda name: True)
     with pytest.raises(RecipeError, match=told):
         recipe_of(tiny_recipe, "dpo", "adapter={kind: qlora}", more)
 
