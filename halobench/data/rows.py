@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -34,6 +35,26 @@ class Row(NamedTuple):
     def length(self) -> int:
         """Tokens of prompt and completion."""
         return len(self.prompt) + len(self.completion)
+
+
+class RowsOnDemand(Sequence[Row]):
+    """Rows that are put together when they are asked for, because all of them would fill the memory."""
+
+    @abstractmethod
+    def row(self, index: int) -> Row:
+        """Put a row together."""
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        """Put a row together, or several."""
+        if isinstance(index, slice):
+            return [self.row(number) for number in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.row(index)
 
 
 class Segment(NamedTuple):

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import pyarrow as pa
 
-from halobench.data.rows import Row
+from halobench.data.rows import Row, RowsOnDemand
 from halobench.data.tokenize import Encoder, Fate, Tokens
 from halobench.feedback import Response
 from halobench.storage import Artifacts, digest
@@ -123,7 +122,7 @@ def _in_batches(responses: Iterable[Response]) -> Iterator[list[Response]]:
 
 
 @dataclass(frozen=True)
-class TokenRows(Sequence[Row]):
+class TokenRows(RowsOnDemand):
     """Rows that a loss is shown, put together from a table when they are asked for.
 
     Attributes:
@@ -147,14 +146,8 @@ class TokenRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.prompts)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        """Put a row together, or several."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
+    def row(self, index: int) -> Row:
+        """Put a row together."""
         desirable = bool(self.desirable[index])
         prompt = self.table.prompt(self.prompts[index])
         completion = self.table.completion(self.completions[index])

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import torch
 
-from halobench.data.rows import Row, token_bytes
+from halobench.data.rows import Row, RowsOnDemand, token_bytes
 from halobench.models.load import NO_TRUST, best_device, load_model, weights_digest
 from halobench.models.logprobs import ScoredModel, batches
 from halobench.sections import Trust
@@ -91,8 +90,8 @@ def reference_logps(
     return values, np.array([starts[key] for key in keys])
 
 
-class _Chosen(Sequence[Row]):
-    """Rows of a sequence, put together when they are asked for."""
+class _Chosen(RowsOnDemand):
+    """Some of the rows of a sequence."""
 
     def __init__(self, rows: Sequence[Row], numbers: Sequence[int]) -> None:
         self._rows, self._numbers = rows, numbers
@@ -100,13 +99,7 @@ class _Chosen(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self._rows[number] for number in self._numbers[index]]
+    def row(self, index: int) -> Row:
         return self._rows[self._numbers[index]]
 
 
