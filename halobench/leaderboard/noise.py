@@ -79,9 +79,7 @@ class Noise:
             self.residual_sd**2 / (num_seeds * num_prompts),
         )
         total = sum(parts)
-        return (
-            Shares(*(part / total for part in parts)) if total > 0 else Shares(math.nan, math.nan, math.nan)
-        )
+        return Shares(*(part / total if total > 0 else math.nan for part in parts))
 
     def more_of(self, num_seeds: int, num_prompts: int) -> str:
         """Say of what twice as many would make a smaller difference detectable: "seeds" or "prompts"."""
