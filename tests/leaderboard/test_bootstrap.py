@@ -85,7 +85,7 @@ def test_seeds_and_prompts_both_widen_the_interval():
 
 
 def test_a_nominal_95_percent_interval_covers():
-    # The trimmed mean of symmetric seeds is .5. A true coverage of .94 is measured below .89 once in 200 times.
+    # The trimmed mean of symmetric seeds is .5. A coverage of .94 is measured below .89 once in 200 times.
     covered = 0
     for index in range(200):
         found = iqm([noisy(100 + index, seeds=10, prompts=60)], str(index))
