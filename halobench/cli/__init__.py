@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halobench.api import DEFAULT_RESULTS
-from halobench.cli import data, inspect, maintain, plan, runs
+from halobench.cli import data, inspect, maintain, plan, power, runs
 from halobench.errors import HalobenchError
 
 _EXAMPLES = {
@@ -32,6 +32,10 @@ _EXAMPLES = {
     "leaderboard": """examples:
   halobench leaderboard             rebuild leaderboard/ from results/
   halobench leaderboard --check     exit 1 if the files there are stale""",
+    "power": """examples:
+  halobench power quickstart        from the noise that its runs show
+  halobench power --seeds 5 10 20 --prompts 500 805 --difference 0.03
+  halobench power --sd 0.02 0.30 0.45       from stated standard deviations, before any run""",
     "list": """examples:
   halobench list losses
   halobench list runs --results .halobench/quickstart --json""",
@@ -123,6 +127,35 @@ def make_parser() -> argparse.ArgumentParser:
     board = _verb(verbs, "leaderboard", runs.leaderboard, "rebuild the leaderboard from the results alone")
     board.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files are stale")
     _add_results(board)
+
+    powers = _verb(
+        verbs,
+        "power",
+        power.power,
+        "say what differences so many seeds and prompts can find",
+    )
+    powers.add_argument("suite", nargs="?", help="or a setting of the board; by default every board")
+    powers.add_argument(
+        "--seeds", nargs="+", type=power.at_least_two, default=power.SEEDS, metavar="S", help="to plan with"
+    )
+    powers.add_argument(
+        "--prompts", nargs="+", type=power.at_least_two, default=power.PROMPTS, metavar="P", help="likewise"
+    )
+    powers.add_argument(
+        "--difference",
+        type=power.not_negative,
+        metavar="D",
+        help="to find; by default the board's margin, or 0.02",
+    )
+    powers.add_argument(
+        "--sd",
+        nargs=3,
+        type=power.not_negative,
+        metavar=("SEEDS", "PROMPTS", "REST"),
+        help="of a paired difference, instead of those of the results",
+    )
+    powers.add_argument("--json", action="store_true", help="for programs")
+    _add_results(powers)
 
     lists = _verb(verbs, "list", inspect.list_names, "list what there is")
     lists.add_argument("what", choices=["losses", "datasets", "scorers", "judges", "recipes", "runs"])

@@ -1,0 +1,88 @@
+"""Where the error of a difference comes from: seeds, prompts, or what is left in a cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from halobench.leaderboard.stats import Estimate
+
+
+class Shares(NamedTuple):
+    """Parts of the variance of a mean; they add up to 1.
+
+    Attributes:
+        seeds: of training again.
+        prompts: of asking other prompts.
+        rest: of their interaction and of sampling, which both seeds and prompts average out.
+    """
+
+    seeds: float
+    prompts: float
+    rest: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variance components of a value, or of a paired difference, by seed and prompt.
+
+    Attributes:
+        seed_sd: standard deviation between seeds, in units of the metric.
+        prompt_sd: standard deviation between prompts.
+        residual_sd: standard deviation of what is left in a cell.
+    """
+
+    seed_sd: float
+    prompt_sd: float
+    residual_sd: float
+
+    @classmethod
+    def of(cls, estimates: Sequence[Estimate]) -> Noise:
+        """Pool estimates of one kind, at least one: the mean of each variance."""
+        return cls(
+            *(
+                math.sqrt(sum(getattr(e, name) ** 2 for e in estimates) / len(estimates))
+                for name in ("seed_sd", "prompt_sd", "residual_sd")
+            )
+        )
+
+    def estimate(self, difference: float, num_seeds: int, num_prompts: int) -> Estimate:
+        """Return the estimate to expect of a true difference, from so many seeds and prompts.
+
+        SE^2 = seed_sd^2 / S + prompt_sd^2 / P + residual_sd^2 / (S P); Satterthwaite's degrees of freedom at
+        the expected mean squares MS_S = P seed_sd^2 + residual_sd^2, MS_P = S prompt_sd^2 + residual_sd^2.
+        """
+        ms_residual = self.residual_sd**2
+        ms_seed = num_prompts * self.seed_sd**2 + ms_residual
+        ms_prompt = num_seeds * self.prompt_sd**2 + ms_residual
+        top = ms_seed + ms_prompt - ms_residual
+        df_seed, df_prompt = num_seeds - 1, num_prompts - 1
+        spread = ms_seed**2 / df_seed + ms_prompt**2 / df_prompt + ms_residual**2 / (df_seed * df_prompt)
+        return Estimate(
+            mean=difference,
+            stderr=math.sqrt(top / (num_seeds * num_prompts)),
+            df=max(1.0, top**2 / spread) if spread > 0 else 1.0,
+            num_seeds=num_seeds,
+            num_prompts=num_prompts,
+            seed_sd=self.seed_sd,
+            prompt_sd=self.prompt_sd,
+            residual_sd=self.residual_sd,
+        )
+
+    def shares(self, num_seeds: int, num_prompts: int) -> Shares:
+        """Say how much of the variance of the mean is due to what; nan where nothing varies."""
+        parts = (
+            self.seed_sd**2 / num_seeds,
+            self.prompt_sd**2 / num_prompts,
+            self.residual_sd**2 / (num_seeds * num_prompts),
+        )
+        total = sum(parts)
+        return Shares(*(part / total if total > 0 else math.nan for part in parts))
+
+    def more_of(self, num_seeds: int, num_prompts: int) -> str:
+        """Say of what twice as many would make a smaller difference detectable: "seeds" or "prompts"."""
+        seeds = self.estimate(0.0, 2 * num_seeds, num_prompts).detectable
+        prompts = self.estimate(0.0, num_seeds, 2 * num_prompts).detectable
+        return "seeds" if seeds <= prompts else "prompts"
