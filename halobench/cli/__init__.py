@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halobench.api import DEFAULT_RESULTS
-from halobench.cli import data, inspect, maintain, plan, runs
+from halobench.cli import data, inspect, maintain, plan, plot, runs
 from halobench.errors import HalobenchError
 
 _EXAMPLES = {
@@ -32,6 +32,10 @@ _EXAMPLES = {
     "leaderboard": """examples:
   halobench leaderboard             rebuild leaderboard/ from results/
   halobench leaderboard --check     exit 1 if the files there are stale""",
+    "plot": """examples:
+  halobench plot --list
+  halobench plot quickstart-scores --where loss=kto,dpo --out kto-dpo.pdf
+  halobench plot published/kto-dpo --where family=llama --where sft=true""",
     "list": """examples:
   halobench list losses
   halobench list runs --results .halobench/quickstart --json""",
@@ -123,6 +127,21 @@ def make_parser() -> argparse.ArgumentParser:
     board = _verb(verbs, "leaderboard", runs.leaderboard, "rebuild the leaderboard from the results alone")
     board.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files are stale")
     _add_results(board)
+
+    draw = _verb(verbs, "plot", plot.plot, "draw one figure of a board, or of published numbers")
+    draw.add_argument("name", nargs="?", help="of the figure")
+    draw.add_argument("--list", action="store_true", help="name the figures and draw nothing")
+    draw.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,...",
+        help="only rows with one of the values in that column; may be given several times",
+    )
+    draw.add_argument(
+        "--out", type=Path, metavar="FILE", help=".svg, .png or .pdf; by default the name with .svg"
+    )
+    _add_results(draw)
 
     lists = _verb(verbs, "list", inspect.list_names, "list what there is")
     lists.add_argument("what", choices=["losses", "datasets", "scorers", "judges", "recipes", "runs"])

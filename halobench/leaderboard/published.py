@@ -16,22 +16,13 @@ PRINTED_LEVEL = 0.9  # of the paper's +-: half of a Clopper-Pearson interval
 CONDITIONS = (
     "Not our runs: counts that the authors published, of one checkpoint and one training seed each. The "
     "intervals cover the choice of prompts alone.",
-    "A win rate here is wins / all prompts: what the judge left undecided counts as not won, where our boards "
-    "count a tie half.",
+    "A win rate here is wins / all prompts: what the judge left undecided counts as not won, where our "
+    "boards count a tie half.",
     "Verdicts by prompt were not published. So the comparisons are unpaired, Fisher's exact test on the same "
     "prompts is a conservative bound, and counts of several losses on the same prompts are never added up.",
     "The losses did not get the same number of steps, and none was tuned: KTO, CSFT and offline PPO took "
     "twice as many steps as DPO and SLiC on the same data.",
 )
-NAMES = {
-    "base": "unaligned",
-    "sft": "SFT",
-    "csft": "CSFT",
-    "slic": "SLiC",
-    "dpo": "DPO",
-    "kto": "KTO",
-    "offline_ppo": "offline PPO",
-}
 
 
 class PublishedTables(NamedTuple):
@@ -49,9 +40,9 @@ class PublishedTables(NamedTuple):
 
 
 def published_tables(results: Path) -> PublishedTables | None:
-    """Make the tables of a results folder's published numbers; None where it has no counts."""
+    """Make the tables of a results folder's published numbers; None where it has none."""
     published = load_published(results)
-    if not published.counts:
+    if not (published.counts or published.scores):
         return None
     return PublishedTables(
         pd.DataFrame([_record(count) for count in published.counts]),
@@ -66,7 +57,7 @@ def _record(count: PublishedCount) -> dict[str, object]:
     return {
         "name": facts.pop("name"),
         "level": MARK,
-        "row": row_name(count.loss, count.sft),
+        "row": count.row,
         **facts,
         "undecided": count.total - count.wins - count.losses,
         "winrate": count.wins / count.total,
@@ -76,9 +67,10 @@ def _record(count: PublishedCount) -> dict[str, object]:
     }
 
 
-def row_name(loss: str, sft: bool) -> str:
-    """Name of a recipe as the paper has it: SFT+KTO, or KTO where no SFT came first."""
-    return f"SFT+{NAMES.get(loss, loss)}" if sft else NAMES.get(loss, loss)
+def prints_right(row: pd.Series) -> bool:
+    """Whether the paper's win rate and +- are those of the counts, to the digits that it prints."""
+    pairs = ((row["winrate"], row["printed_rate"]), (row["half_width_90"], row["printed_half_width"]))
+    return all(f"{counted:.3f}" == f"{printed:.3f}" for counted, printed in pairs)
 
 
 def half_width(count: PublishedCount) -> float:

@@ -47,6 +47,40 @@ class Compared(NamedTuple):
     p: float
 
 
+class Retest(NamedTuple):
+    """A comparison of a claim, as its table has it.
+
+    Attributes:
+        claim: what the paper says.
+        compared: the recipes on both sides.
+        where: the model, or the data.
+        a: name of the first run.
+        b: of the second.
+        a_wins: its comparisons won.
+        a_total: its comparisons.
+        b_wins: those of the second.
+        b_total: likewise.
+        difference: of the win rates, A - B.
+        p: Fisher's exact test, two-sided.
+        p_holm: adjusted within the claim.
+        verdict: what that means for the first.
+    """
+
+    claim: str
+    compared: str
+    where: str
+    a: str
+    b: str
+    a_wins: int
+    a_total: int
+    b_wins: int
+    b_total: int
+    difference: float
+    p: float
+    p_holm: float
+    verdict: str
+
+
 def _after_sft(*losses: str) -> tuple[Recipe, ...]:
     return tuple(Recipe(loss, True) for loss in losses)
 
@@ -104,7 +138,8 @@ def claim_table(counts: Sequence[PublishedCount]) -> pd.DataFrame:
     families = [(claim.text, _at_every_scale(claim, counts)) for claim in CLAIMS]
     families += _imbalance(counts)
     families.append((_OASST, _oasst(counts)))
-    return pd.DataFrame([row for text, pairs in families for row in _tested(text, pairs)])
+    rows = [row for text, pairs in families for row in _tested(text, pairs)]
+    return pd.DataFrame(rows, columns=Retest._fields)
 
 
 _Pair = tuple[str, PublishedCount, PublishedCount]
@@ -154,24 +189,29 @@ def _oasst(counts: Sequence[PublishedCount]) -> list[_Pair]:
     ]
 
 
-def _tested(text: str, pairs: Sequence[_Pair]) -> list[dict[str, object]]:
+def _tested(text: str, pairs: Sequence[_Pair]) -> list[Retest]:
+    sides = [
+        ", ".join(dict.fromkeys(count.row for count in side))
+        for side in ([first for _, first, _ in pairs], [second for _, _, second in pairs])
+    ]
     found = [compare(first, second) for _, first, second in pairs]
     adjusted = holm_p([each.p for each in found])
     return [
-        {
-            "claim": text,
-            "where": where,
-            "a": first.name,
-            "b": second.name,
-            "a_wins": first.wins,
-            "a_total": first.total,
-            "b_wins": second.wins,
-            "b_total": second.total,
-            "difference": each.difference,
-            "p": each.p,
-            "p_holm": p_holm,
-            "verdict": _verdict(each.difference, p_holm),
-        }
+        Retest(
+            claim=text,
+            compared=" against ".join(sides),
+            where=where,
+            a=first.name,
+            b=second.name,
+            a_wins=first.wins,
+            a_total=first.total,
+            b_wins=second.wins,
+            b_total=second.total,
+            difference=each.difference,
+            p=each.p,
+            p_holm=p_holm,
+            verdict=_verdict(each.difference, p_holm),
+        )
         for (where, first, second), each, p_holm in zip(pairs, found, adjusted, strict=True)
     ]
 

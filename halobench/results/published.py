@@ -12,6 +12,15 @@ from halobench.errors import ResultsError
 from halobench.validation import explain
 
 FOLDER = "published"
+NAMES = {
+    "base": "unaligned",
+    "sft": "SFT",
+    "csft": "CSFT",
+    "slic": "SLiC",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "offline_ppo": "offline PPO",
+}
 Share = Annotated[float, Field(gt=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Tokens = Annotated[int, Field(ge=0)]
@@ -74,9 +83,16 @@ class PublishedCount(BaseModel):
     def _counts_fit(self) -> Self:
         if self.wins + self.losses > self.total:
             raise ValueError(
-                f"wins + losses = {self.wins + self.losses} is more than total = {self.total}; copy them again"
+                f"wins + losses = {self.wins + self.losses}: must be at most total = {self.total}; "
+                "copy them again"
             )
         return self
+
+    @property
+    def row(self) -> str:
+        """The recipe as the paper writes it: SFT+KTO, or KTO where no SFT came before."""
+        name = NAMES.get(self.loss, self.loss)
+        return f"SFT+{name}" if self.sft else name
 
 
 class PublishedScore(BaseModel):
