@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halobench.api import DEFAULT_RESULTS
-from halobench.cli import data, inspect, maintain, plan, power, runs
+from halobench.cli import data, inspect, maintain, plan, plot, power, runs
 from halobench.errors import HalobenchError
 
 _EXAMPLES = {
@@ -36,6 +36,10 @@ _EXAMPLES = {
   halobench power quickstart        from the noise that its runs show
   halobench power --seeds 5 10 20 --prompts 500 805 --difference 0.03
   halobench power --sd 0.02 0.30 0.45       from stated standard deviations, before any run""",
+    "plot": """examples:
+  halobench plot --list
+  halobench plot quickstart-scores --where loss=kto,dpo --out kto-dpo.pdf
+  halobench plot published/kto-dpo --where family=llama --where sft=true""",
     "list": """examples:
   halobench list losses
   halobench list runs --results .halobench/quickstart --json""",
@@ -156,6 +160,20 @@ def make_parser() -> argparse.ArgumentParser:
     )
     powers.add_argument("--json", action="store_true", help="for programs")
     _add_results(powers)
+    draw = _verb(verbs, "plot", plot.plot, "draw one figure of a board, or of published numbers")
+    draw.add_argument("name", nargs="?", help="of the figure")
+    draw.add_argument("--list", action="store_true", help="name the figures and draw nothing")
+    draw.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,...",
+        help="only rows with one of the values in that column; may be given several times",
+    )
+    draw.add_argument(
+        "--out", type=Path, metavar="FILE", help=".svg, .png or .pdf; by default the name with .svg"
+    )
+    _add_results(draw)
 
     lists = _verb(verbs, "list", inspect.list_names, "list what there is")
     lists.add_argument("what", choices=["losses", "datasets", "scorers", "judges", "recipes", "runs"])

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import matplotlib
 import pandas as pd
 
 from halobench.leaderboard.contrasts import compare
 from halobench.leaderboard.cube import Setting, load_settings
-from halobench.leaderboard.figures import STYLE, make_plots
+from halobench.leaderboard.figures import make_plots, save_figure
 from halobench.leaderboard.page import render_page
+from halobench.leaderboard.published import published_tables
+from halobench.leaderboard.published_figures import published_plots
+from halobench.leaderboard.published_text import BuiltPublished
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
 from halobench.results.store import Store
@@ -37,6 +39,12 @@ def _stem(setting: Setting, suites: Counter[str]) -> str:
     return name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}"
 
 
+def build_published(results: Path) -> BuiltPublished | None:
+    """Make what is shown of the published numbers of a results folder, if it has any."""
+    tables = published_tables(results)
+    return None if tables is None else BuiltPublished(tables, published_plots(tables.counts))
+
+
 def build(results: Path, target: Path) -> list[BuiltBoard]:
     """Write the leaderboard of `results` into `target`, replacing what is there.
 
@@ -47,22 +55,39 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
     """
     store = Store(results)
     boards = [board._replace(plots=make_plots(board.setting, board.tables)) for board in build_boards(store)]
+    published = build_published(results)
     with atomic_folder(target) as folder:
-        _write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
-        _write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
-        _write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
+        write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
+        write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
+        write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
         figures = folder / "figures"
         figures.mkdir()
         for board in boards:
             for plot in board.plots:
                 stem = f"{board.stem}-{plot.name}"
-                with matplotlib.rc_context(STYLE):
-                    plot.figure.savefig(figures / f"{stem}.svg", metadata={"Date": None}, bbox_inches="tight")
-                _write_csv(figures / f"{stem}.csv", [plot.table])
+                save_figure(plot.figure, figures / f"{stem}.svg")
+                write_csv(figures / f"{stem}.csv", [plot.table])
+        if published is not None:
+            _write_published(folder / "published", published)
         version = store.data_version()
-        (folder / "README.md").write_text(render_markdown(boards, version), encoding="utf-8", newline="\n")
-        (folder / "index.html").write_text(render_page(boards, version), encoding="utf-8", newline="\n")
+        (folder / "README.md").write_text(
+            render_markdown(boards, version, published), encoding="utf-8", newline="\n"
+        )
+        (folder / "index.html").write_text(
+            render_page(boards, version, published), encoding="utf-8", newline="\n"
+        )
     return boards
+
+
+def _write_published(folder: Path, published: BuiltPublished) -> None:
+    folder.mkdir()
+    for name, table in published.tables._asdict().items():
+        if table.empty:
+            continue
+        write_csv(folder / f"{name}.csv", [table])
+    for plot in published.plots:
+        save_figure(plot.figure, folder / f"{plot.name}.svg")
+        write_csv(folder / f"{plot.name}.csv", [plot.table])
 
 
 def stale_files(results: Path, target: Path) -> list[str]:
@@ -79,7 +104,8 @@ def stale_files(results: Path, target: Path) -> list[str]:
         )
 
 
-def _write_csv(path: Path, frames: Sequence[pd.DataFrame]) -> None:
+def write_csv(path: Path, frames: Sequence[pd.DataFrame]) -> None:
+    """Write tables below each other, floats with six significant digits."""
     filled = [frame for frame in frames if not frame.empty] or list(frames[:1]) or [pd.DataFrame()]
     frame = pd.concat(filled, ignore_index=True)
     rounded(frame).to_csv(path, index=False, lineterminator="\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -18,10 +19,10 @@ from halobench.leaderboard.tables import Tables, primary_column, primary_key
 
 # Needed when a figure is drawn and when it is saved: without the salt every saved SVG is another.
 STYLE = {"svg.hashsalt": "halobench", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
-_GREY = "#767676"
+GREY = "#767676"
 _MARGIN = "#e8eef4"
 # Fixed by name, so that a colour means the same on every board; the marker tells them apart without colour.
-_STYLES = {
+LOSS_STYLES = {
     "kto": ("#0173b2", "o"),
     "dpo": ("#d55e00", "s"),
     "csft": ("#00785a", "^"),
@@ -51,6 +52,14 @@ class Plot(NamedTuple):
     table: pd.DataFrame
 
 
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as its suffix says, svg, png or pdf; the same bytes every time."""
+    undated = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+    figure.set_dpi(200 if path.suffix == ".png" else 100)
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(path, metadata=undated[path.suffix], bbox_inches="tight")
+
+
 def make_plots(setting: Setting, tables: Tables) -> list[Plot]:
     """Draw every figure of a board."""
     makers: list[Callable[[Setting, Tables], Plot | None]] = [score_plot, difference_plot, component_plot]
@@ -62,10 +71,10 @@ def make_plots(setting: Setting, tables: Tables) -> list[Plot]:
 def _style(setting: Setting, name: str) -> tuple[str, str]:
     row = setting.row(name)
     if row is None or row.control:
-        return _GREY, "o"
-    if row.label in _STYLES:
-        return _STYLES[row.label]
-    others = sorted({r.label for r in setting.rows if not r.control and r.label not in _STYLES})
+        return GREY, "o"
+    if row.label in LOSS_STYLES:
+        return LOSS_STYLES[row.label]
+    others = sorted({r.label for r in setting.rows if not r.control and r.label not in LOSS_STYLES})
     return _FURTHER[others.index(row.label) % len(_FURTHER)]
 
 
@@ -104,7 +113,7 @@ def score_plot(setting: Setting, tables: Tables) -> Plot | None:
             )
     reference = next((float(v) for n, v in zip(names, table[key], strict=True) if n == "reference"), None)
     if reference is not None:
-        axes.axvline(reference, color=_GREY, linestyle="--", linewidth=1, zorder=1)
+        axes.axvline(reference, color=GREY, linestyle="--", linewidth=1, zorder=1)
     axes.set_xlabel(_TITLES.get(key, key))
     decode = "filled: T=1, open: T*; " if len(keys) > 1 else ""
     axes.set_title(f"{setting.suite}: {decode}95% intervals over seeds and prompts", fontsize=10, loc="left")
@@ -134,7 +143,7 @@ def _draw_seeds(axes: Axes, setting: Setting, key: str, names: list[str]) -> Non
         sns.scatterplot(
             x=mine["value"],
             y=np.full(len(mine), y - 0.22),
-            color=mine["colour"].iloc[0] if len(mine) else _GREY,
+            color=mine["colour"].iloc[0] if len(mine) else GREY,
             s=14,
             alpha=0.7,
             linewidth=0,
@@ -162,7 +171,7 @@ def difference_plot(setting: Setting, tables: Tables) -> Plot | None:
     axes.axvline(0, color="black", linewidth=1, zorder=1)
     for y, (_, row) in enumerate(table.iterrows()):
         decided = row["adjusted_low"] > 0 or row["adjusted_high"] < 0
-        colour = "#0173b2" if decided else _GREY
+        colour = "#0173b2" if decided else GREY
         errors = [[row["difference"] - row["adjusted_low"]], [row["adjusted_high"] - row["difference"]]]
         axes.errorbar(
             row["difference"],

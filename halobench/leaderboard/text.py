@@ -10,6 +10,7 @@ import pandas as pd
 
 from halobench.leaderboard.cube import Setting
 from halobench.leaderboard.figures import Plot
+from halobench.leaderboard.published_text import BuiltPublished, markdown_lines, published_markdown
 from halobench.leaderboard.tables import Tables, primary_key
 
 
@@ -29,8 +30,10 @@ class BuiltBoard(NamedTuple):
     stem: str
 
 
-def render_markdown(boards: Sequence[BuiltBoard], version: str) -> str:
-    """The leaderboard as Markdown: a table and the notes of each board."""
+def render_markdown(
+    boards: Sequence[BuiltBoard], version: str, published: BuiltPublished | None = None
+) -> str:
+    """The leaderboard as Markdown: a table and the notes of each board, then what others published."""
     parts = ["# Leaderboard", ""]
     if not boards:
         parts += ["No suite has been run yet: `halobench run quickstart`.", ""]
@@ -40,6 +43,7 @@ def render_markdown(boards: Sequence[BuiltBoard], version: str) -> str:
         parts += [*markdown_table(board), ""]
         parts += [f"- {note}" for note in board.tables.notes]
         parts += ["", *(f"![{plot.title}](figures/{board.stem}-{plot.name}.svg)\n" for plot in board.plots)]
+    parts += [] if published is None else published_markdown(published)
     parts += [
         "Rank intervals hold jointly at 95% (Holm). Win rates count ties half. `index.html` shows the same "
         "with sorting, every comparison and the methods.",
@@ -52,9 +56,7 @@ def render_markdown(boards: Sequence[BuiltBoard], version: str) -> str:
 
 def markdown_table(board: BuiltBoard) -> list[str]:
     """Lines of the board's table."""
-    headers, rows = display_table(board)
-    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
-    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return markdown_lines(*display_table(board))
 
 
 def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:

@@ -10,13 +10,16 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from halobench.leaderboard import published_text
+from halobench.leaderboard.published import CONDITIONS, MARK
+from halobench.leaderboard.published_text import BuiltPublished
 from halobench.leaderboard.stats import LEVEL, MIN_SEEDS, POWER
 from halobench.leaderboard.text import BuiltBoard, display_table
 
 _FOLDER = Path(__file__).parent
 
 
-def render_page(boards: Sequence[BuiltBoard], version: str) -> str:
+def render_page(boards: Sequence[BuiltBoard], version: str, published: BuiltPublished | None = None) -> str:
     """Render index.html; every text from results is escaped, and only this page's own script may run."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
@@ -30,6 +33,7 @@ def render_page(boards: Sequence[BuiltBoard], version: str) -> str:
     style = (_FOLDER / "style.css").read_text(encoding="utf-8")
     return environment.get_template("index.html.jinja").render(
         boards=[_board(board) for board in boards],
+        published=None if published is None else _published(published),
         version=version,
         script=script,
         style=style,
@@ -65,6 +69,26 @@ def _board(board: BuiltBoard) -> dict[str, object]:
                 "description": plot.description,
             }
             for plot in board.plots
+        ],
+    }
+
+
+def _published(published: BuiltPublished) -> dict[str, object]:
+    tables = published.tables
+    return {
+        "title": published_text.TITLE,
+        "mark": MARK,
+        "files": [name for name, table in tables._asdict().items() if not table.empty],
+        "conditions": CONDITIONS,
+        "counts": published_text.count_table(tables.counts),
+        "claims_note": published_text.CLAIMS_NOTE,
+        "summary": published_text.claim_summary(tables.claims),
+        "claims": published_text.claim_lines(tables.claims),
+        "scores": published_text.score_table(tables.scores) if len(tables.scores) else None,
+        "scores_note": published_text.SCORES_NOTE,
+        "plots": [
+            {"file": f"published/{plot.name}", "title": plot.title, "description": plot.description}
+            for plot in published.plots
         ],
     }
 
