@@ -29,6 +29,22 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def parse_json(text: str) -> Any:
+    """Read what `canonical_json` wrote.
+
+    Raises:
+        ValueError: it is no JSON; NaN and infinities are none, nor is what is nested without end.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
 def digest(value: Any) -> str:
     """Sha256 of the compact canonical JSON of `value`, in hexadecimal."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

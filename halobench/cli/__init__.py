@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halobench.api import DEFAULT_RESULTS
-from halobench.cli import data, inspect, maintain, plan, plot, power, runs
+from halobench.cli import data, inspect, maintain, plan, plot, power, results, runs
 from halobench.errors import HalobenchError
 
 _EXAMPLES = {
@@ -55,6 +55,11 @@ _EXAMPLES = {
   halobench export kto-s0-0123456789ab my-adapter --adapter     of a run with an adapter
 and then:
   AutoModelForCausalLM.from_pretrained("my-policy")""",
+    "results validate": """examples:
+  halobench results validate                        exit 1 if anything is wrong with results/
+  halobench results validate --results .halobench/quickstart""",
+    "results schema": """examples:
+  halobench results schema          writes results/run.schema.json""",
     "results diff": """examples:
   halobench results diff results .halobench/quickstart      do the verdicts agree?""",
     "new": """examples:
@@ -208,11 +213,7 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--adapter", action="store_true", help="only the adapter, in peft's format")
     _add_results(export)
 
-    results = verbs.add_parser("results", help="compare results folders")
-    actions = results.add_subparsers(title="actions", metavar="ACTION", required=True)
-    diff = _verb(actions, "diff", runs.diff, "compare the verdicts of two results folders", "results diff")
-    diff.add_argument("first", type=Path, help="a results folder")
-    diff.add_argument("second", type=Path, help="another")
+    _add_store_verbs(verbs.add_parser("results", help="check, compare, join and read results folders"))
 
     new = _verb(verbs, "new", maintain.new, "write the one file that an extension needs, and its test")
     new.add_argument("what", choices=["loss"])
@@ -221,6 +222,24 @@ def make_parser() -> argparse.ArgumentParser:
     clean = _verb(verbs, "clean", maintain.clean, "remove what can be made again: models, caches, logs")
     clean.add_argument("--dry-run", action="store_true", help="only say what would go, and how large it is")
     return parser
+
+
+def _add_store_verbs(parser: argparse.ArgumentParser) -> None:
+    """Add the verbs of the store."""
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    def action(name: str, handler: object, summary: str) -> argparse.ArgumentParser:
+        return _verb(actions, name, handler, summary, f"results {name}")
+
+    validate = action("validate", results.validate, "check files, digests, scores and prompts of every run")
+    _add_results(validate)
+
+    diff = action("diff", results.diff, "compare the verdicts of two results folders")
+    diff.add_argument("first", type=Path, help="a results folder")
+    diff.add_argument("second", type=Path, help="another")
+
+    schema = action("schema", results.schema, "write the JSON Schema of run.json beside the runs")
+    _add_results(schema)
 
 
 def _verb(

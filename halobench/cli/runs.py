@@ -1,4 +1,4 @@
-"""The verbs that run and compare: run, leaderboard, results diff."""
+"""The verbs that run and build: run, leaderboard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from halobench.api import SuiteRun, board_folder, run_suite
 from halobench.errors import ResultsError
@@ -127,48 +127,3 @@ def _print_boards(boards: Iterable[BuiltBoard]) -> None:
         for note in board.tables.notes:
             print(f"- {note}")
         print()
-
-
-def diff(arguments: argparse.Namespace) -> int:
-    """Compare two results folders verdict by verdict; exit 1 if an established direction is reversed."""
-    verdicts = [_verdicts(folder) for folder in (arguments.first, arguments.second)]
-    shared = [key for key in verdicts[0] if key in verdicts[1]]
-    if not shared:
-        raise ResultsError(f"{arguments.first} and {arguments.second} have no comparison in common")
-    reversals = 0
-    changed = []
-    for key in shared:
-        first, second = (found[key] for found in verdicts)
-        reversed_ = (
-            first["separated"] and second["separated"] and first["difference"] * second["difference"] < 0
-        )
-        reversals += bool(reversed_)
-        if first["verdict"] != second["verdict"]:
-            family, decode, a, b = key
-            changed.append(
-                f"  {a} - {b} ({family}, {decode}): {first['verdict']} ({first['difference']:+.3f}) -> "
-                f"{second['verdict']} ({second['difference']:+.3f}){'  REVERSED' if reversed_ else ''}"
-            )
-    largest = max(abs(verdicts[0][key]["difference"] - verdicts[1][key]["difference"]) for key in shared)
-    print(
-        f"{arguments.first} against {arguments.second}: {len(shared) - len(changed)} of {len(shared)} "
-        f"verdicts agree, {reversals} reversed; estimates differ by at most {largest:.3f}"
-    )
-    print("\n".join(changed), end="\n" if changed else "")
-    only = [len(found.keys() - set(shared)) for found in verdicts]
-    if any(only):
-        print(f"not compared: {only[0]} comparisons of the first only, {only[1]} of the second only")
-    return 1 if reversals else 0
-
-
-def _verdicts(folder: Path) -> dict[tuple[str, str, str, str], dict[str, Any]]:
-    from halobench.leaderboard.build import build_boards
-
-    if not folder.is_dir():
-        raise ResultsError(f"{folder}: no such results folder")
-    found = {}
-    for board in build_boards(Store(folder)):
-        for row in board.tables.contrasts.to_dict("records"):
-            family = f"{row['suite']} {row['setting'][:6]}: {row['family']}"
-            found[family, row["decode"], row["a"], row["b"]] = row
-    return found  # type: ignore[return-value]

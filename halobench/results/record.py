@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from halobench.results.migrate import migrated
+from halobench.storage import canonical_json, parse_json
+
 _PACKAGES = (
     "alpaca-eval",
     "datasets",
@@ -143,11 +146,29 @@ class ScoreRecord(_Part):
     higher_is_better: bool | None
 
 
+class ScoreFacts(_Part):
+    """What one scorer found of a run, as the JSON file beside its per-prompt rows holds it.
+
+    Attributes:
+        scorer: its registered name.
+        config: what the numbers depend on beside the policy; its digest is in the name of the file.
+        scores: aggregates.
+        rows: lines of the parquet file of that name.
+        sha256: digest of it.
+    """
+
+    scorer: str
+    config: dict[str, Any]
+    scores: tuple[ScoreRecord, ...]
+    rows: int
+    sha256: str
+
+
 class RunRecord(_Part):
     """A run, as run.json holds it.
 
     Attributes:
-        schema_version: of this layout.
+        schema_version: of this layout; see `halobench.results.migrate`.
         run_id: name of the run, ending in a digest of `identity`.
         setting_id: what makes rows comparable.
         method_id: what makes a row.
@@ -183,6 +204,30 @@ class RunRecord(_Part):
     provenance: Provenance
     scores: tuple[ScoreRecord, ...]
     files: dict[str, str]
+
+
+def parse_record(text: str) -> RunRecord:
+    """Read a record of this layout or an earlier one.
+
+    Raises:
+        ValueError: it is no record, or of a later layout.
+    """
+    return RunRecord.model_validate(migrated(parse_json(text)))
+
+
+def parse_score_facts(text: str) -> ScoreFacts:
+    """Read what one scorer found of a run.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    return ScoreFacts.model_validate(parse_json(text))
+
+
+def record_schema() -> str:
+    """The JSON Schema of run.json, the same text every time."""
+    schema = RunRecord.model_json_schema()
+    return canonical_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 
 
 def provenance(accelerator: str) -> Provenance:

@@ -14,9 +14,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from halobench.errors import ResultsError
 from halobench.feedback import PromptSet
 from halobench.recipe import Recipe
-from halobench.results.record import RunRecord, ScoreRecord
+from halobench.results.record import RunRecord, ScoreRecord, parse_record, parse_score_facts
 from halobench.sections import Board
-from halobench.storage import atomic_file, atomic_folder, canonical_json, digest, file_digest, write_text
+from halobench.storage import (
+    atomic_file,
+    atomic_folder,
+    canonical_json,
+    digest,
+    file_digest,
+    parse_json,
+    write_text,
+)
 
 RECORD = "run.json"
 TIMING = "timing.json"
@@ -65,7 +73,8 @@ class _AlreadyThere(Exception):
     """Leaves a folder unwritten."""
 
 
-def _unreadable(file: Path, error: Exception) -> ResultsError:
+def unreadable(file: Path, error: Exception) -> ResultsError:
+    """Say in one line what is wrong with a file."""
     if isinstance(error, ValidationError):
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))
@@ -105,13 +114,9 @@ class Store:
         if not file.is_file():
             raise ResultsError(f"run {run_id!r}: is not in {self.root}; `halobench list runs` shows what is")
         try:
-            return RunRecord.model_validate_json(file.read_text(encoding="utf-8"))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(str(part) for part in problem["loc"])
-            raise ResultsError(
-                f"{file}: {key}: {problem['msg']}; was it written by another version?"
-            ) from None
+            return parse_record(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise unreadable(file, error) from None
 
     def records(self) -> Iterator[RunRecord]:
         """Read all records, by name."""
@@ -126,12 +131,11 @@ class Store:
         """What was scored of a run, by name; the JSON file is written last, so it tells what is whole."""
         found = []
         for file in sorted((self.run_path(run_id) / "scores").glob("[!.]*.json")):
-            scorer, config_id = file.stem.rsplit("-", 1)
             try:
-                rows = json.loads(file.read_text())["scores"]
-                scores = tuple(ScoreRecord.model_validate(row) for row in rows)
-            except (ValueError, KeyError) as error:
-                raise _unreadable(file, error) from None
+                scorer, config_id = file.stem.rsplit("-", 1)
+                scores = parse_score_facts(file.read_text(encoding="utf-8")).scores
+            except (OSError, ValueError) as error:
+                raise unreadable(file, error) from None
             found.append(ScoreFile(scorer, config_id, scores, file.with_suffix(".parquet")))
         return found
 
@@ -158,7 +162,7 @@ class Store:
 
     def _require_same(self, run_id: str, folder: Path) -> None:
         old = self.record(run_id).files
-        new = RunRecord.model_validate_json((folder / RECORD).read_text()).files
+        new = parse_record((folder / RECORD).read_text(encoding="utf-8")).files
         changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
         if changed:
             raise ResultsError(
@@ -186,13 +190,14 @@ class Store:
 
     def suites(self) -> list[SuiteFile]:
         """All notes of all suites, by name."""
-        notes = []
-        for file in sorted(self.root.glob("suites/**/[!.]*.json")):
-            try:
-                notes.append(SuiteFile.model_validate_json(file.read_text()))
-            except ValidationError as error:
-                raise _unreadable(file, error) from None
-        return notes
+        return [self.suite(file) for file in sorted(self.root.glob("suites/**/[!.]*.json"))]
+
+    def suite(self, file: Path) -> SuiteFile:
+        """Read one note."""
+        try:
+            return SuiteFile.model_validate(parse_json(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise unreadable(file, error) from None
 
     def add_prompts(self, prompts: PromptSet, *, with_texts: bool) -> None:
         """Keep the prompts of an evaluation, once.

@@ -1,0 +1,98 @@
+"""The verbs of the store: results validate, diff, schema."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from halobench.errors import ResultsError
+from halobench.results.record import record_schema
+from halobench.results.store import Store
+from halobench.results.validate import SCHEMA, Findings
+from halobench.results.validate import validate as find_problems
+from halobench.storage import write_text
+
+
+def validate(arguments: argparse.Namespace) -> int:
+    """Check everything of a results folder; exit 1 if anything is wrong."""
+    found = _checked(_existing(arguments.results))
+    for problem in found.problems:
+        print(problem)
+    if found.problems:
+        print(f"{len(found.problems)} problems in {found.num_runs} runs", file=sys.stderr)
+        return 1
+    print(
+        f"{arguments.results}: {found.num_runs} runs, all well; {found.num_whole} scores of whole runs have "
+        "no per-prompt rows and were not computed again"
+    )
+    return 0
+
+
+def _checked(store: Store) -> Findings:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("runs")
+        return find_problems(store, lambda done, total: progress.update(bar, completed=done, total=total))
+
+
+def _existing(folder: Path) -> Store:
+    if not folder.is_dir():
+        raise ResultsError(f"{folder}: no such results folder; run a suite, or name one with --results")
+    return Store(folder)
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """Write the JSON Schema of run.json."""
+    file = _existing(arguments.results).root / SCHEMA
+    write_text(file, record_schema())
+    print(f"wrote {file}")
+    return 0
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """Compare two results folders verdict by verdict; exit 1 if an established direction is reversed."""
+    verdicts = [_verdicts(folder) for folder in (arguments.first, arguments.second)]
+    shared = [key for key in verdicts[0] if key in verdicts[1]]
+    if not shared:
+        raise ResultsError(f"{arguments.first} and {arguments.second} have no comparison in common")
+    reversals = 0
+    changed = []
+    for key in shared:
+        first, second = (found[key] for found in verdicts)
+        reversed_ = (
+            first["separated"] and second["separated"] and first["difference"] * second["difference"] < 0
+        )
+        reversals += bool(reversed_)
+        if first["verdict"] != second["verdict"]:
+            family, decode, a, b = key
+            changed.append(
+                f"  {a} - {b} ({family}, {decode}): {first['verdict']} ({first['difference']:+.3f}) -> "
+                f"{second['verdict']} ({second['difference']:+.3f}){'  REVERSED' if reversed_ else ''}"
+            )
+    largest = max(abs(verdicts[0][key]["difference"] - verdicts[1][key]["difference"]) for key in shared)
+    print(
+        f"{arguments.first} against {arguments.second}: {len(shared) - len(changed)} of {len(shared)} "
+        f"verdicts agree, {reversals} reversed; estimates differ by at most {largest:.3f}"
+    )
+    print("\n".join(changed), end="\n" if changed else "")
+    only = [len(found.keys() - set(shared)) for found in verdicts]
+    if any(only):
+        print(f"not compared: {only[0]} comparisons of the first only, {only[1]} of the second only")
+    return 1 if reversals else 0
+
+
+def _verdicts(folder: Path) -> dict[tuple[str, str, str, str], dict[str, Any]]:
+    from halobench.leaderboard.build import build_boards
+
+    if not folder.is_dir():
+        raise ResultsError(f"{folder}: no such results folder")
+    found = {}
+    for board in build_boards(Store(folder)):
+        for row in board.tables.contrasts.to_dict("records"):
+            family = f"{row['suite']} {row['setting'][:6]}: {row['family']}"
+            found[family, row["decode"], row["a"], row["b"]] = row
+    return found  # type: ignore[return-value]
