@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from halobench.leaderboard.checkpoint import across_prompts
 from halobench.leaderboard.contrasts import (
     Comparison,
     contrast_table,
@@ -131,6 +132,7 @@ def primary_column(setting: Setting) -> Column:
 
 def _row_record(setting: Setting, row: BoardRow, rank: tuple[int, int] | None) -> dict[str, Any]:
     reason = unranked_reason(setting, row)
+    level = ", checkpoint-level" if len(row.completed) == 1 else ""
     record: dict[str, Any] = {
         "suite": setting.suite,
         "setting": setting.setting_id,
@@ -139,7 +141,7 @@ def _row_record(setting: Setting, row: BoardRow, rank: tuple[int, int] | None) -
         "control": row.control,
         "rank_low": rank[0] if rank else None,
         "rank_high": rank[1] if rank else None,
-        "note": reason or "",
+        "note": f"{reason}{level}" if reason else "",
         "seeds": len(row.completed),
         "seeds_missing": len(row.missing),
         "seeds_diverged": len(row.records) - len(row.completed),
@@ -158,10 +160,10 @@ def _row_record(setting: Setting, row: BoardRow, rank: tuple[int, int] | None) -
 
 
 def _interval(key: str, table: Float[np.ndarray, "seeds prompts"] | None) -> dict[str, float | None]:
-    """Mean and 95% interval; with one seed only the mean, which says nothing of the method."""
+    """Mean and 95% interval; with one seed over prompts only, which says nothing of the method."""
     low = high = None
-    if table is not None and min(table.shape) >= 2:
-        low, high = anova(table).interval()
+    if table is not None and table.shape[1] >= 2:
+        low, high = (anova(table) if len(table) > 1 else across_prompts(table[0])).interval()
     mean = None if table is None else float(table.mean())
     return {key: mean, f"{key}_low": low, f"{key}_high": high}
 
