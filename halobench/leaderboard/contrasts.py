@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from halobench.leaderboard.cube import BoardRow, Setting
+from halobench.leaderboard.noise import steadied
 from halobench.leaderboard.stats import MIN_SEEDS, Adjusted, Estimate, anova, holm, rank_intervals, verdict
 
 # (control, compared with, what must come out): the gate that says the machinery is right.
@@ -154,7 +155,7 @@ def _family(
 ) -> list[Comparison]:
     estimated = [(a, b, difference(setting, a, b, decode)) for a, b in pairs]
     known = [(a, b, estimate) for a, b, estimate in estimated if estimate is not None]
-    adjusted = holm([estimate for _, _, estimate in known])
+    adjusted = holm(steadied([estimate for _, _, estimate in known]))
     return [
         Comparison(name, decode, a.name, b.name, estimate, entry)
         for (a, b, estimate), entry in zip(known, adjusted, strict=True)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from halobench.leaderboard.bootstrap import generator
+from halobench.leaderboard.noise import steadied
 from halobench.leaderboard.stats import LEVEL, anova, holm, rank_intervals
 
 Wins = Float[np.ndarray, "losses seeds prompts"]
@@ -156,7 +157,7 @@ def family(name: str, skills: Sequence[float], world: World, boards: int) -> dic
         estimates = [anova(wins[a] - wins[b]) for a, b in pairs]
         claims = [
             np.sign(estimate.mean) if entry.separated else 0
-            for estimate, entry in zip(estimates, holm(estimates), strict=True)
+            for estimate, entry in zip(estimates, holm(steadied(estimates)), strict=True)
         ]
         wrong += any(claim not in (0, sign) for claim, sign in zip(claims, true, strict=True))
         found += sum(claim == sign != 0 for claim, sign in zip(claims, true, strict=True))

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from halobench.leaderboard.noise import Noise
-from halobench.leaderboard.stats import anova
+from halobench.leaderboard.noise import Noise, steadied
+from halobench.leaderboard.stats import Estimate, anova
 
 # seeds by prompts; every component is positive, so that none was cut off at 0
 TABLE = np.array([[1.0, 2, 3, 4], [5, 5, 7, 7], [1, 3, 3, 6]])
@@ -57,3 +57,21 @@ def test_components_are_recovered_from_a_large_table():
     assert found.seed_sd == pytest.approx(np.std(seeds, ddof=1), abs=0.01)
     assert found.prompt_sd == pytest.approx(np.std(prompts, ddof=1), abs=0.01)
     assert found.residual_sd == pytest.approx(0.5, abs=0.01)
+
+
+def test_degrees_of_freedom_in_a_family_are_at_most_those_of_its_pooled_noise():
+    # S = 5, P = 101; one comparison shows seeds alone, one prompts alone, and together half of either
+    of_seeds = Estimate(0.0, 0.02, 4.0, 5, 101, seed_sd=0.04, prompt_sd=0.0, residual_sd=0.0)
+    of_prompts = Estimate(0.0, 0.02, 100.0, 5, 101, seed_sd=0.0, prompt_sd=0.2, residual_sd=0.0)
+    # MS_S = 101 * .0008 = .0808, MS_P = 5 * .02 = .1; (.1808)^2 / (.0808^2 / 4 + .1^2 / 100) = 18.87
+    capped = steadied([of_seeds, of_prompts])
+    assert [estimate.df for estimate in capped] == pytest.approx([4.0, 18.8716], abs=1e-3)
+    assert [(e.mean, e.stderr) for e in capped] == [(0.0, 0.02), (0.0, 0.02)]
+    assert steadied([of_prompts]) == [of_prompts]
+
+
+def test_a_difference_that_does_not_vary_pools_nothing():
+    constant = Estimate(0.1, 0.0, 1.0, 5, 101, 0.0, 0.0, 0.0)
+    of_seeds = Estimate(0.0, 0.02, 4.0, 5, 101, seed_sd=0.04, prompt_sd=0.0, residual_sd=0.0)
+    assert steadied([constant]) == [constant]
+    assert steadied([constant, of_seeds]) == [constant, of_seeds]
