@@ -224,7 +224,7 @@ def imbalance_plot(counts: pd.DataFrame) -> Plot | None:
             axes.axhspan(line["winrate_low"], line["winrate_high"], color="#d55e00", alpha=0.1, linewidth=0)
             axes.axhline(line["winrate"], color=LOSS_STYLES["dpo"][0], linestyle=style, linewidth=1.2)
             axes.annotate(
-                f"{line['row']}, all pairs, n = {line['total']}",
+                f"{line['row']}, n = {line['total']}",
                 (_BESIDE, line["winrate"]),
                 xytext=(0, 2),
                 textcoords="offset points",
@@ -240,14 +240,15 @@ def imbalance_plot(counts: pd.DataFrame) -> Plot | None:
         axes.set_xlabel(f"{side} examples kept")
         axes.grid(visible=False, axis="x")
     panels[0].set_ylim(0.15, 0.55)
-    panels[0].set_ylabel("win rate against the SFT targets")
+    panels[0].set_ylabel("win rate of KTO without SFT")
     figure.suptitle(
-        f"KTO paper, figure 5 (6 in v1): KTO without SFT, Llama 7B, 95% intervals, {_sizes(kept)}",
+        f"KTO paper, figure 5 (6 in v1): 95% intervals, {_sizes(kept)}; bands: DPO on all pairs",
         fontsize=10,
     )
     return Plot(
         "imbalance",
-        "KTO paper, figure 5 (6 in v1): fewer desirable or undesirable examples; it has the lower line",
+        "KTO paper, figure 5 (6 in v1), Llama 7B: fewer desirable or undesirable examples; the paper shows "
+        "no SFT+DPO",
         "Two panels, for the share of the desirable and of the undesirable examples that was kept. A dot for "
         "the win rate of KTO with a 95% interval; lines with bands: DPO on all pairs, with and without SFT.",
         figure,

@@ -70,7 +70,7 @@ def scale_table(counts: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def count_table(counts: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Every count as a line."""
-    headers = ["Row", "Model", "Data", "Wins", "Losses", "Prompts", "Win rate", "Tokens", "Level", "Shown in"]
+    headers = ["Row", "Model", "Data", "Wins", "Losses", "Prompts", "Win rate", "Level", "Tokens", "Shown in"]
     return headers, [
         [
             str(row["row"]),
@@ -80,8 +80,8 @@ def count_table(counts: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
             str(row["losses"]),
             str(row["total"]),
             _interval(row),
-            str(row["length_mean"]),
             str(row["level"]),
+            str(row["length_mean"]),
             str(row["shown_in"]),
         ]
         for _, row in counts.iterrows()
@@ -93,10 +93,12 @@ def _interval(row: pd.Series) -> str:
 
 
 def _data(row: pd.Series) -> str:
-    """What a checkpoint was trained on, as far as rows differ in it."""
+    """What a checkpoint was trained on."""
+    if row["loss"] == "base":
+        return "none"
     if row["setting"] == "oasst":
-        return "OpenAssistant" + (", one answer per prompt" if row["answers"] == "one_per_prompt" else "")
-    parts = ["SHP, HH, OpenAssistant"]
+        return "OASST" + (", one answer per prompt" if row["answers"] == "one_per_prompt" else "")
+    parts = ["SHP+HH+OASST"]
     for side, weight in (("desirable", "lambda_d"), ("undesirable", "lambda_u")):
         if row[f"{side}_fraction"] < 1 or row[weight] != 1:
             parts.append(f"{row[f'{side}_fraction']:.0%} of {side}, {weight} {row[weight]:g}")

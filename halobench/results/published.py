@@ -165,7 +165,9 @@ def _rows(file: Path, kind: type[_Row]) -> list[_Row]:
             try:
                 row = kind.model_validate({key: value for key, value in values.items() if value})
             except ValidationError as error:
-                problems += [f"{file}:{line}: {problem}" for problem in explain(error, kind)]
+                # what is wrong with a row as a whole has no column
+                found = (problem.removeprefix(": ") for problem in explain(error, kind))
+                problems += [f"{file}:{line}: {problem}" for problem in found]
                 continue
             first = lines.setdefault((row.name, row.model), line)
             if first != line:
