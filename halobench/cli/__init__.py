@@ -50,6 +50,15 @@ and then:
     "results validate": """examples:
   halobench results validate                        exit 1 if anything is wrong with results/
   halobench results validate --results .halobench/quickstart""",
+    "results add": """examples:
+  halobench results add ../other/results                       all of it, or nothing
+  halobench results add ../other/results/runs/kto-s0-0123456789ab""",
+    "results export": """examples:
+  halobench results export --csv scores.csv
+  halobench results export --parquet scores.parquet --results .halobench/quickstart""",
+    "results retract": """examples:
+  halobench results retract kto-s0-0123456789ab --reason "trained on a wrong file"
+  halobench results retract kto-s0-0123456789ab --reason "wrong file" --superseded-by kto-s0-ba9876543210""",
     "results schema": """examples:
   halobench results schema          writes results/run.schema.json""",
     "results diff": """examples:
@@ -184,6 +193,22 @@ def _add_store_verbs(parser: argparse.ArgumentParser) -> None:
     diff = action("diff", results.diff, "compare the verdicts of two results folders")
     diff.add_argument("first", type=Path, help="a results folder")
     diff.add_argument("second", type=Path, help="another")
+
+    add = action("add", results.add, "add another results folder, or one run of it, to this one")
+    add.add_argument("path", type=Path, help="a results folder, or the folder of a run")
+    _add_results(add)
+
+    export = action("export", results.export, "write all scores as one table: a row per run, task and metric")
+    target = export.add_mutually_exclusive_group(required=True)
+    target.add_argument("--csv", type=Path, metavar="FILE", help="for spreadsheets")
+    target.add_argument("--parquet", type=Path, metavar="FILE", help="for programs")
+    _add_results(export)
+
+    retract = action("retract", results.retract, "say that a run does not count any more; its files stay")
+    retract.add_argument("run_id", help="see `halobench list runs`")
+    retract.add_argument("--reason", required=True, metavar="TEXT", help="why, for readers of the board")
+    retract.add_argument("--superseded-by", metavar="RUN_ID", help="the run that stands for it")
+    _add_results(retract)
 
     schema = action("schema", results.schema, "write the JSON Schema of run.json beside the runs")
     _add_results(schema)

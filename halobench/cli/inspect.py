@@ -15,6 +15,7 @@ from halobench.errors import UnknownNameError
 from halobench.published.sizes import fetch_nothing
 from halobench.recipe_file import builtin_recipes, recipes_folder
 from halobench.registry import JUDGES, LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
+from halobench.results.journal import retractions
 from halobench.results.store import Store
 from halobench.worlds.base import World
 
@@ -46,10 +47,13 @@ def _rows(arguments: argparse.Namespace) -> list[dict[str, str]]:
     if arguments.what == "recipes":
         return [{"name": name, "summary": _first_comment(name)} for name in builtin_recipes()]
     rows = []
-    for record in Store(arguments.results).records():
+    store = Store(arguments.results)
+    retracted = retractions(store)
+    for record in store.records():
         headline = next((s for s in record.scores if s.metric in ("winrate", "accuracy")), None)
         score = "" if headline is None else f", {headline.task} {headline.metric} {headline.value:.3f}"
-        rows.append({"name": record.run_id, "summary": f"{record.kind}, {record.status}{score}"})
+        gone = f", retracted: {retracted[record.run_id].reason}" if record.run_id in retracted else ""
+        rows.append({"name": record.run_id, "summary": f"{record.kind}, {record.status}{score}{gone}"})
     return rows
 
 

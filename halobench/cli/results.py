@@ -1,9 +1,11 @@
-"""The verbs of the store: results validate, diff, schema."""
+"""The verbs of the store: results validate, diff, add, retract, export, schema."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,20 @@ from rich.console import Console
 from rich.progress import Progress
 
 from halobench.errors import ResultsError
+from halobench.results import journal, merge
 from halobench.results.record import record_schema
 from halobench.results.store import Store
-from halobench.results.validate import SCHEMA, Findings
+from halobench.results.tidy import tidy, write_csv, write_parquet
+from halobench.results.validate import SCHEMA
 from halobench.results.validate import validate as find_problems
 from halobench.storage import write_text
 
 
 def validate(arguments: argparse.Namespace) -> int:
     """Check everything of a results folder; exit 1 if anything is wrong."""
-    found = _checked(_existing(arguments.results))
+    store = _existing(arguments.results)
+    with _bar() as report:
+        found = find_problems(store, report)
     for problem in found.problems:
         print(problem)
     if found.problems:
@@ -33,10 +39,46 @@ def validate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(store: Store) -> Findings:
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("runs")
-        return find_problems(store, lambda done, total: progress.update(bar, completed=done, total=total))
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def add(arguments: argparse.Namespace) -> int:
+    """Add the facts of another results folder, or of one run."""
+    with _bar() as report:
+        added = merge.add(arguments.path, Store(arguments.results), report)
+    print(
+        f"{arguments.results}: {added.num_runs} runs added, {added.num_same} were there with the same digests; "
+        f"{added.num_files} files, {added.num_lines} lines of journals"
+    )
+    if added.left:
+        print(f"left out, as they are no facts about runs: {', '.join(added.left)}")
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write all scores as one tidy table."""
+    table = tidy(_existing(arguments.results))
+    if arguments.csv is not None:
+        write_csv(table, arguments.csv)
+    else:
+        write_parquet(table, arguments.parquet)
+    print(
+        f"wrote {arguments.csv or arguments.parquet}: {len(table)} scores of {table['run_id'].nunique()} runs"
+    )
+    return 0
+
+
+def retract(arguments: argparse.Namespace) -> int:
+    """Say that a run does not count any more."""
+    line = journal.retract(
+        _existing(arguments.results), arguments.run_id, arguments.reason, arguments.superseded_by
+    )
+    print(f"retracted {line.run_id}; its files stay. Take it off the board with `halobench leaderboard`")
+    return 0
 
 
 def _existing(folder: Path) -> Store:
