@@ -1,4 +1,4 @@
-"""The verbs of the store: results validate, diff, add, retract, export, schema."""
+"""The verbs of the store: results validate, diff, add, export, import, verify, retract, schema."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.progress import Progress
 
 from halobench.errors import ResultsError
 from halobench.results import journal, merge
+from halobench.results.import_readers import read_foreign
+from halobench.results.imports import add_import
 from halobench.results.record import record_schema
 from halobench.results.store import Store
 from halobench.results.tidy import tidy, write_csv, write_parquet
@@ -51,8 +53,8 @@ def add(arguments: argparse.Namespace) -> int:
     with _bar() as report:
         added = merge.add(arguments.path, Store(arguments.results), report)
     print(
-        f"{arguments.results}: {added.num_runs} runs added, {added.num_same} were there with the same digests; "
-        f"{added.num_files} files, {added.num_lines} lines of journals"
+        f"{arguments.results}: {added.num_runs} runs added, {added.num_same} were there with the same "
+        f"digests; {added.num_files} files, {added.num_lines} lines of journals"
     )
     if added.left:
         print(f"left out, as they are no facts about runs: {', '.join(added.left)}")
@@ -70,6 +72,44 @@ def export(arguments: argparse.Namespace) -> int:
         f"wrote {arguments.csv or arguments.parquet}: {len(table)} scores of {table['run_id'].nunique()} runs"
     )
     return 0
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    """Keep numbers of another program beside the runs."""
+    store = Store(arguments.results)
+    found = read_foreign(arguments.source, arguments.path, arguments.name)
+    file = add_import(store, found)
+    checkpoints = len({score.checkpoint for score in found.scores})
+    print(f"{file}: {len(found.scores)} numbers of {checkpoints} checkpoints; never ranked, on no board")
+    for reason, count in found.drops.items():
+        print(f"left out: {count}, because: {reason}")
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Run a recorded run again and compare; exit 1 if it comes out differently."""
+    from halobench.cli.progress import progress_display
+    from halobench.verify import verify as run_again
+
+    store = _existing(arguments.results)
+    with progress_display() as watcher:
+        found = run_again(store, arguments.run_id, arguments.overrides, arguments.tolerance, watcher)
+    for difference in found.differences:
+        print(difference)
+    if found.num_unpaired:
+        print(f"not compared: {found.num_unpaired} scores that only one of the two has")
+    if found.reused:
+        print(
+            f"not made again: {', '.join(found.reused)}; with another folder in HALOBENCH_HOME they are too"
+        )
+    line = found.line
+    verdict = "agrees" if line.agrees else "DIFFERS"
+    print(
+        f"{line.run_id}: {verdict}; {line.num_differing} of {line.num_scores} scores differ by more than "
+        f"{line.tolerance:g}, at most {line.largest:.3g}; {found.same_files[0]} of {found.same_files[1]} files "
+        "have the same bytes"
+    )
+    return 0 if line.agrees else 1
 
 
 def retract(arguments: argparse.Namespace) -> int:

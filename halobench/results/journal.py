@@ -62,7 +62,7 @@ class Verification(_Line):
     date: datetime.date
 
 
-LineT = TypeVar("LineT", bound=Retraction | Verification)
+LineT = TypeVar("LineT", bound=_Line)
 JOURNALS: Mapping[str, type[Retraction] | type[Verification]] = {
     RETRACTIONS: Retraction,
     VERIFICATIONS: Verification,
@@ -86,7 +86,7 @@ def read_lines(file: Path, kind: type[LineT]) -> list[LineT]:
         texts = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise unreadable(file, error) from None
-    lines = []
+    lines: list[LineT] = []
     for number, text in enumerate(texts, 1):
         try:
             lines.append(kind.model_validate(parse_json(text)))

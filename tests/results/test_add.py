@@ -66,7 +66,9 @@ def test_the_same_run_with_other_digests_is_an_error_that_names_both(mine, tmp_p
         add(other.root, mine)
     assert len(caught.value.problems) == 2  # the rows and their aggregates
     for problem in caught.value.problems:
-        assert str(mine.root) in problem and str(other.root) in problem and "came out differently" in problem
+        assert str(mine.root) in problem
+        assert str(other.root) in problem
+        assert "came out differently" in problem
     assert files_of(mine) == before
 
 

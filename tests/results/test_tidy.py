@@ -7,6 +7,7 @@ import pytest
 
 from halobench.cli import main
 from halobench.results.journal import retract
+from halobench.results.store import Store
 from halobench.results.tidy import tidy, write_csv
 from tests.results.stores import make_run, write_store
 
@@ -44,6 +45,4 @@ def test_a_text_that_a_spreadsheet_would_run_is_quoted_and_numbers_are_not(store
 
 def test_an_empty_store_gives_the_same_columns(tmp_path, store):
     (tmp_path / "empty").mkdir()
-    from halobench.results.store import Store
-
     assert list(tidy(Store(tmp_path / "empty")).columns) == list(tidy(store).columns)
