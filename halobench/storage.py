@@ -33,8 +33,7 @@ def parse_json(text: str, *, finite: bool = True) -> Any:
     """Read JSON; what `canonical_json` wrote is finite.
 
     Raises:
-        ValueError: it is no JSON; what is nested without end is none, nor are NaN and infinities where it is to be
-            finite.
+        ValueError: it is no JSON, is nested without end, or holds NaN or an infinity and should not.
     """
 
     def refuse(constant: str) -> None:

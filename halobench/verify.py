@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from halobench.compose import COMMAND_LINE, compose
+from halobench.compose import compose
 from halobench.errors import HalobenchError, ResultsError, TrainingError
 from halobench.grid import missing_tasks, run_tasks
 from halobench.pool import Watcher
@@ -20,7 +20,7 @@ from halobench.results.record import RunRecord, ScoreRecord
 from halobench.results.store import Store
 from halobench.stages import stages_of
 
-_MADE_BY_READING = ("content", "suite", "board")
+_OF_THE_SUITE = ("content", "suite", "board")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def verify(
 
 def _recipe_of(record: RunRecord, overrides: Sequence[str], scratch: Path) -> Recipe:
     file = scratch / "recipe.yaml"
-    stated = {key: value for key, value in record.recipe.items() if key not in _MADE_BY_READING}
+    stated = {key: value for key, value in record.recipe.items() if key not in _OF_THE_SUITE}
+    if any(override.startswith("plugins=") for override in overrides):
+        del stated["plugins"]  # a record knows their names only, and lists are joined
     file.write_text(yaml.safe_dump(stated, sort_keys=True), encoding="utf-8")
     try:
         recipes = compose(file, overrides).recipes
@@ -91,8 +93,8 @@ def _recipe_of(record: RunRecord, overrides: Sequence[str], scratch: Path) -> Re
     if [recipe.run_id for recipe in recipes] != [record.run_id]:
         now = ", ".join(recipe.run_id for recipe in recipes)
         raise ResultsError(
-            f"run {record.run_id!r}: its recipe is another run here, {now}: the data, the model, a plug-in or the "
-            f"code differ, or an override of {COMMAND_LINE} changes results; give what it was made of"
+            f"run {record.run_id!r}: its recipe is another run here, {now}: the data, the model, a plug-in "
+            "or the code differ, or an override changes results; give what it was made of"
         )
     return recipes[0]
 

@@ -68,6 +68,7 @@ and then:
   halobench results verify kto-s0-0123456789ab                  exit 1 if it comes out differently
   halobench results verify kto-s0-0123456789ab --tolerance 0.05          on another machine
   halobench results verify kto-s0-0123456789ab data.path=FOLDER model.path=FOLDER
+  halobench results verify my_loss-s0-0123456789ab plugins=[my_loss.py]
 A record keeps the last part of every path; give the whole ones. What it was computed with belongs to it too:
   halobench results verify kto-s0-0123456789ab execution.hot_path=reference""",
     "results retract": """examples:
@@ -232,7 +233,7 @@ def _add_store_verbs(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="paths, and what changes no result; see the examples",
+        help="paths, and what changes no result",
     )
     verify.add_argument(
         "--tolerance",

@@ -106,8 +106,8 @@ def verify(arguments: argparse.Namespace) -> int:
     verdict = "agrees" if line.agrees else "DIFFERS"
     print(
         f"{line.run_id}: {verdict}; {line.num_differing} of {line.num_scores} scores differ by more than "
-        f"{line.tolerance:g}, at most {line.largest:.3g}; {found.same_files[0]} of {found.same_files[1]} files "
-        "have the same bytes"
+        f"{line.tolerance:g}, at most {line.largest:.3g}; {found.same_files[0]} of {found.same_files[1]} "
+        "files have the same bytes"
     )
     return 0 if line.agrees else 1
 

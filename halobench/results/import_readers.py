@@ -105,10 +105,9 @@ def _checkpoint(document: Mapping[str, Any]) -> str:
     """The model as lm-eval names it; of a path the last part, the rest tells about a machine."""
     config = _mapping(document.get("config", {}), "config")
     arguments = config.get("model_args")
-    pairs = (
-        dict(part.partition("=")[::2] for part in arguments.split(",")) if _is_text(arguments) else arguments
-    )
-    named = pairs.get("pretrained") if isinstance(pairs, dict) else None
+    if isinstance(arguments, str):
+        arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
+    named = arguments.get("pretrained") if isinstance(arguments, dict) else None
     return _last_part(str(document.get("model_name") or named or config.get("model") or "unknown"))
 
 
@@ -171,12 +170,10 @@ def _annotations(path: Path) -> Read:
     seen = []
     for index, row in enumerate(rows):
         keys = ("instruction", "generator_1", "generator_2", "annotator")
-        if (
-            not isinstance(row, dict)
-            or "preference" not in row
-            or not all(_is_text(row.get(k)) for k in keys)
-        ):
-            raise ValueError(f"annotation {index}: must have {', '.join(keys)} and preference")
+        if not isinstance(row, dict) or not all(_is_text(row.get(key)) for key in keys):
+            raise ValueError(f"annotation {index}: must have {', '.join(keys)} as texts")
+        if "preference" not in row:
+            raise ValueError(f"annotation {index}: must have a preference, which may be null")
         preference = row["preference"]
         seen.append(tuple(row[key] for key in keys))
         values = wins.setdefault((row["generator_2"], row["generator_1"], row["annotator"]), [])
@@ -187,7 +184,6 @@ def _annotations(path: Path) -> Read:
             raise ValueError(f"annotation {index}: preference = {preference!r}: must be 0 or 1 to 2")
         values.append(0.5 if preference == 0 else preference - 1)  # 0 is a draw, as 1.5 is
     _require_distinct(seen)
-    facts = {}
     scores = []
     for (model, baseline, judge), values in sorted(wins.items()):
         if not values:
@@ -208,7 +204,7 @@ def _annotations(path: Path) -> Read:
                 counts={"n_wins": num_wins, "n_wins_base": num_losses, "n_draws": draws},
             )
         )
-    return "win rates from a judge's annotations", facts, scores, drops
+    return "win rates from a judge's annotations", {}, scores, drops
 
 
 def _trl(path: Path) -> Read:
@@ -235,7 +231,10 @@ def _trl(path: Path) -> Read:
             found[step, task, metric] = ImportedScore(
                 checkpoint=f"step {step:07d}", task=task, metric=metric, value=value
             )
-    facts = {key: str(document[key]) for key in ("max_steps", "num_train_epochs") if key in document}
+    facts = dict[str, str]()
+    for key in ("max_steps", "num_train_epochs"):
+        if key in document:
+            facts[key] = str(document[key])
     return "logs of one training, by step", facts, list(found.values()), +drops
 
 

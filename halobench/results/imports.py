@@ -113,7 +113,7 @@ def add_import(store: Store, found: Import) -> Path:
 
 def import_problems(store: Store) -> list[str]:
     """What is wrong with the imports of a store, one line each."""
-    problems = []
+    problems: list[str] = []
     for name in import_names(store):
         file = store.root / "imports" / f"{name}.json"
         try:
@@ -125,6 +125,6 @@ def import_problems(store: Store) -> list[str]:
             problems.append(f"{file}: name = {found.name!r}: is not that of the file; import it again")
         problems += [
             f"{file}: {key}: holds {kind}; import a file that has none"
-            for key, kind in private_texts(found.model_dump(mode="json", exclude={"facts"}))
+            for key, kind in private_texts(found.model_dump(mode="json"))
         ]
     return problems
