@@ -29,18 +29,18 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def parse_json(text: str) -> Any:
-    """Read what `canonical_json` wrote.
+def parse_json(text: str, *, finite: bool = True) -> Any:
+    """Read JSON; what `canonical_json` wrote is finite.
 
     Raises:
-        ValueError: it is no JSON; NaN and infinities are none, nor is what is nested without end.
+        ValueError: it is no JSON, is nested without end, or holds NaN or an infinity and should not.
     """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no number")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse if finite else None)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
 

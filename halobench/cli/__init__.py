@@ -10,6 +10,7 @@ from pathlib import Path
 from halobench.api import DEFAULT_RESULTS
 from halobench.cli import data, inspect, maintain, plan, plot, power, results, runs
 from halobench.errors import HalobenchError
+from halobench.results.import_readers import SOURCES
 
 _EXAMPLES = {
     "halobench": """examples:
@@ -58,6 +59,29 @@ and then:
     "results validate": """examples:
   halobench results validate                        exit 1 if anything is wrong with results/
   halobench results validate --results .halobench/quickstart""",
+    "results add": """examples:
+  halobench results add ../other/results                       all of it, or nothing
+  halobench results add ../other/results/runs/kto-s0-0123456789ab""",
+    "results export": """examples:
+  halobench results export --csv scores.csv
+  halobench results export --parquet scores.parquet --results .halobench/quickstart""",
+    "results import": """examples:
+  halobench results import lm-eval results_2026-01-31.json --name my-model-lm-eval
+  halobench results import alpaca-eval leaderboard.csv --name alpaca-eval-2
+  halobench results import alpaca-eval annotations.json --name my-model-alpaca-eval
+  halobench results import trl trainer_state.json --name my-model-trl
+and then:
+  halobench show alpaca-eval-2""",
+    "results verify": """examples:
+  halobench results verify kto-s0-0123456789ab                  exit 1 if it comes out differently
+  halobench results verify kto-s0-0123456789ab --tolerance 0.05          on another machine
+  halobench results verify kto-s0-0123456789ab data.path=FOLDER model.path=FOLDER
+  halobench results verify my_loss-s0-0123456789ab plugins=[my_loss.py]
+A record keeps the last part of every path; give the whole ones. What it was computed with belongs to it too:
+  halobench results verify kto-s0-0123456789ab execution.hot_path=reference""",
+    "results retract": """examples:
+  halobench results retract kto-s0-0123456789ab --reason "trained on a wrong file"
+  halobench results retract kto-s0-0123456789ab --reason "wrong file" --superseded-by kto-s0-ba9876543210""",
     "results schema": """examples:
   halobench results schema          writes results/run.schema.json""",
     "results diff": """examples:
@@ -181,14 +205,16 @@ def make_parser() -> argparse.ArgumentParser:
     _add_results(draw)
 
     lists = _verb(verbs, "list", inspect.list_names, "list what there is")
-    lists.add_argument("what", choices=["losses", "datasets", "scorers", "judges", "recipes", "runs"])
+    lists.add_argument(
+        "what", choices=["losses", "datasets", "scorers", "judges", "recipes", "runs", "imports"]
+    )
     lists.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="a Python file to import"
     )
     lists.add_argument("--json", action="store_true", help="for programs")
     _add_results(lists)
 
-    show = _verb(verbs, "show", inspect.show, "show a loss, a data source, a recipe, or a run's record")
+    show = _verb(verbs, "show", inspect.show, "show a loss, a data source, a recipe, a run or an import")
     show.add_argument("name", help="of any of them")
     show.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a Python file to import")
     show.add_argument("--json", action="store_true", help="for programs")
@@ -237,6 +263,45 @@ def _add_store_verbs(parser: argparse.ArgumentParser) -> None:
     diff = action("diff", results.diff, "compare the verdicts of two results folders")
     diff.add_argument("first", type=Path, help="a results folder")
     diff.add_argument("second", type=Path, help="another")
+
+    add = action("add", results.add, "add another results folder, or one run of it, to this one")
+    add.add_argument("path", type=Path, help="a results folder, or the folder of a run")
+    _add_results(add)
+
+    export = action("export", results.export, "write all scores as one table: a row per run, task and metric")
+    target = export.add_mutually_exclusive_group(required=True)
+    target.add_argument("--csv", type=Path, metavar="FILE", help="for spreadsheets")
+    target.add_argument("--parquet", type=Path, metavar="FILE", help="for programs")
+    _add_results(export)
+
+    imports = action("import", results.import_, "keep numbers of another program beside the runs, unranked")
+    imports.add_argument("source", choices=SOURCES, help="the program that wrote the file")
+    imports.add_argument("path", type=Path, help="results JSON, leaderboard, annotations, trainer state")
+    imports.add_argument("--name", required=True, help="under which `halobench show` finds it")
+    _add_results(imports)
+
+    verify = action("verify", results.verify, "run a recorded run again and compare")
+    verify.add_argument("run_id", help="see `halobench list runs`")
+    verify.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="paths, and what changes no result",
+    )
+    verify.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-6,
+        metavar="X",
+        help="largest difference of a score that counts as the same; by default 1e-6, for the same machine",
+    )
+    _add_results(verify)
+
+    retract = action("retract", results.retract, "say that a run does not count any more; its files stay")
+    retract.add_argument("run_id", help="see `halobench list runs`")
+    retract.add_argument("--reason", required=True, metavar="TEXT", help="why, for readers of the board")
+    retract.add_argument("--superseded-by", metavar="RUN_ID", help="the run that stands for it")
+    _add_results(retract)
 
     schema = action("schema", results.schema, "write the JSON Schema of run.json beside the runs")
     _add_results(schema)

@@ -15,12 +15,14 @@ from halobench.errors import UnknownNameError
 from halobench.published.sizes import fetch_nothing
 from halobench.recipe_file import builtin_recipes, recipes_folder
 from halobench.registry import JUDGES, LOSSES, SCORERS, SOURCES, Registry, did_you_mean, load_plugin
+from halobench.results.imports import Import, import_names, read_import
+from halobench.results.journal import retractions
 from halobench.results.store import Store
 from halobench.worlds.base import World
 
 
 def list_names(arguments: argparse.Namespace) -> int:
-    """List losses, datasets, scorers, judges, recipes or runs."""
+    """List losses, datasets, scorers, judges, recipes, runs or imports."""
     for plugin in arguments.plugin:
         load_plugin(plugin)
     rows = _rows(arguments)
@@ -45,12 +47,21 @@ def _rows(arguments: argparse.Namespace) -> list[dict[str, str]]:
         return [{"name": name, "summary": registry.summary(name)} for name in registry]
     if arguments.what == "recipes":
         return [{"name": name, "summary": _first_comment(name)} for name in builtin_recipes()]
+    store = Store(arguments.results)
+    if arguments.what == "imports":
+        return [{"name": name, "summary": _summary(read_import(store, name))} for name in import_names(store)]
     rows = []
-    for record in Store(arguments.results).records():
+    retracted = retractions(store)
+    for record in store.records():
         headline = next((s for s in record.scores if s.metric in ("winrate", "accuracy")), None)
         score = "" if headline is None else f", {headline.task} {headline.metric} {headline.value:.3f}"
-        rows.append({"name": record.run_id, "summary": f"{record.kind}, {record.status}{score}"})
+        gone = f", retracted: {retracted[record.run_id].reason}" if record.run_id in retracted else ""
+        rows.append({"name": record.run_id, "summary": f"{record.kind}, {record.status}{score}{gone}"})
     return rows
+
+
+def _summary(found: Import) -> str:
+    return f"{found.source}, {len(found.scores)} numbers: {found.what}"
 
 
 def _first_comment(recipe: str) -> str:
@@ -90,6 +101,9 @@ def show(arguments: argparse.Namespace) -> int:
             sort_keys=False,
         )
         _print(dumped, f"{facts_text}\n{text}", arguments.json)
+    elif name in import_names(Store(arguments.results)):
+        found = read_import(Store(arguments.results), name)
+        _print(found.model_dump(mode="json"), _import_text(found), arguments.json)
     elif name in builtin_recipes() or name.endswith((".yaml", ".yml")):
         fetch_nothing()
         suite = compose(name, plugins=arguments.plugin, planned=True)
@@ -109,12 +123,25 @@ def show(arguments: argparse.Namespace) -> int:
             *JUDGES,
             *builtin_recipes(),
             *Store(arguments.results).run_ids(),
+            *import_names(Store(arguments.results)),
         ]
         raise UnknownNameError(
-            f"{name!r}: no loss, data source, scorer, judge, recipe or run has that name"
+            f"{name!r}: no loss, data source, scorer, judge, recipe, run or import has that name"
             f"{did_you_mean(name, known)}"
         )
     return 0
+
+
+def _import_text(found: Import) -> str:
+    """An import as text: what it is, what was left out, a line per number."""
+    head = found.model_dump(mode="json", exclude={"scores", "schema_version"})
+    lines = [
+        f"{s.checkpoint:40} {s.task:20} {s.metric:20} {s.value:12.6g}"
+        + (f" +- {s.stderr:.3g}" if s.stderr is not None else "")
+        + (f" of {s.num_samples}" if s.num_samples is not None else "")
+        for s in found.scores
+    ]
+    return yaml.safe_dump(head, sort_keys=False) + "\n" + "\n".join(lines)
 
 
 def _print(facts: Any, text: str, as_json: bool) -> None:

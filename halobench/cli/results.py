@@ -1,9 +1,11 @@
-"""The verbs of the store: results validate, diff, schema."""
+"""The verbs of the store: results validate, diff, add, export, import, verify, retract, schema."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,22 @@ from rich.console import Console
 from rich.progress import Progress
 
 from halobench.errors import ResultsError
+from halobench.results import journal, merge
+from halobench.results.import_readers import read_foreign
+from halobench.results.imports import add_import
 from halobench.results.record import record_schema
 from halobench.results.store import Store
-from halobench.results.validate import SCHEMA, Findings
+from halobench.results.tidy import tidy, write_csv, write_parquet
+from halobench.results.validate import SCHEMA
 from halobench.results.validate import validate as find_problems
 from halobench.storage import write_text
 
 
 def validate(arguments: argparse.Namespace) -> int:
     """Check everything of a results folder; exit 1 if anything is wrong."""
-    found = _checked(_existing(arguments.results))
+    store = _existing(arguments.results)
+    with _bar() as report:
+        found = find_problems(store, report)
     for problem in found.problems:
         print(problem)
     if found.problems:
@@ -33,10 +41,84 @@ def validate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(store: Store) -> Findings:
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("runs")
-        return find_problems(store, lambda done, total: progress.update(bar, completed=done, total=total))
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def add(arguments: argparse.Namespace) -> int:
+    """Add the facts of another results folder, or of one run."""
+    with _bar() as report:
+        added = merge.add(arguments.path, Store(arguments.results), report)
+    print(
+        f"{arguments.results}: {added.num_runs} runs added, {added.num_same} were there with the same "
+        f"digests; {added.num_files} files, {added.num_lines} lines of journals"
+    )
+    if added.left:
+        print(f"left out, as they are no facts about runs: {', '.join(added.left)}")
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write all scores as one tidy table."""
+    table = tidy(_existing(arguments.results))
+    if arguments.csv is not None:
+        write_csv(table, arguments.csv)
+    else:
+        write_parquet(table, arguments.parquet)
+    print(
+        f"wrote {arguments.csv or arguments.parquet}: {len(table)} scores of {table['run_id'].nunique()} runs"
+    )
+    return 0
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    """Keep numbers of another program beside the runs."""
+    store = Store(arguments.results)
+    found = read_foreign(arguments.source, arguments.path, arguments.name)
+    file = add_import(store, found)
+    checkpoints = len({score.checkpoint for score in found.scores})
+    print(f"{file}: {len(found.scores)} numbers of {checkpoints} checkpoints; never ranked, on no board")
+    for reason, count in found.drops.items():
+        print(f"left out: {count}, because: {reason}")
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Run a recorded run again and compare; exit 1 if it comes out differently."""
+    from halobench.cli.progress import progress_display
+    from halobench.verify import verify as run_again
+
+    store = _existing(arguments.results)
+    with progress_display() as watcher:
+        found = run_again(store, arguments.run_id, arguments.overrides, arguments.tolerance, watcher)
+    for difference in found.differences:
+        print(difference)
+    if found.num_unpaired:
+        print(f"not compared: {found.num_unpaired} scores that only one of the two has")
+    if found.reused:
+        print(
+            f"not made again: {', '.join(found.reused)}; with another folder in HALOBENCH_HOME they are too"
+        )
+    line = found.line
+    verdict = "agrees" if line.agrees else "DIFFERS"
+    print(
+        f"{line.run_id}: {verdict}; {line.num_differing} of {line.num_scores} scores differ by more than "
+        f"{line.tolerance:g}, at most {line.largest:.3g}; {found.same_files[0]} of {found.same_files[1]} "
+        "files have the same bytes"
+    )
+    return 0 if line.agrees else 1
+
+
+def retract(arguments: argparse.Namespace) -> int:
+    """Say that a run does not count any more."""
+    line = journal.retract(
+        _existing(arguments.results), arguments.run_id, arguments.reason, arguments.superseded_by
+    )
+    print(f"retracted {line.run_id}; its files stay. Take it off the board with `halobench leaderboard`")
+    return 0
 
 
 def _existing(folder: Path) -> Store:

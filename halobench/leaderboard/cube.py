@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from halobench.results.journal import Retraction, retractions
 from halobench.results.record import RunRecord
 from halobench.results.store import ScoreFile, Store, SuitePoint
 from halobench.sections import Board
@@ -61,6 +62,7 @@ class Setting:
         board: what the suite declares.
         rows: at least one record each, in the order of the suite.
         store: where the runs are.
+        retracted: runs of the suite that were recorded and do not count any more.
     """
 
     suite: str
@@ -68,6 +70,7 @@ class Setting:
     board: Board
     rows: tuple[BoardRow, ...]
     store: Store
+    retracted: tuple[Retraction, ...] = ()
     _columns: dict[str, dict[tuple[str, str, str], pd.Series]] = field(default_factory=dict)
 
     def row(self, name: str) -> BoardRow | None:
@@ -146,17 +149,23 @@ def _has_data(row: BoardRow, seed: int) -> bool:
 
 
 def load_settings(store: Store) -> list[Setting]:
-    """Load every board that the store has runs for, by suite and setting; runs on dev prompts are on none."""
+    """Load every board that the store has runs for, by suite and setting.
+
+    Runs on dev prompts and retracted runs are on none.
+    """
     grouped: dict[tuple[str, str], tuple[Board, dict[SuitePoint, None]]] = {}
     for note in store.suites():
         for point in note.points:
             _, points = grouped.setdefault((note.suite, point.setting_id), (note.board, {}))
             points[point] = None
     settings = []
+    retracted = retractions(store)
     for (suite, setting_id), (board, points) in sorted(grouped.items()):
-        rows = _rows(store, list(points))
+        rows = _rows(store, [point for point in points if point.run_id not in retracted])
+        left_out = sorted({point.run_id for point in points} & retracted.keys())
         if rows:
-            settings.append(Setting(suite, setting_id, board, rows, store))
+            gone = tuple(retracted[run_id] for run_id in left_out)
+            settings.append(Setting(suite, setting_id, board, rows, store, gone))
     return settings
 
 

@@ -262,6 +262,9 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
     missing = int(rows["seeds_missing"].sum()) if "seeds_missing" in rows else 0
     if missing:
         notes.append(f"{missing} runs of the suite are missing.")
+    if setting.retracted:
+        reasons = "; ".join(f"{line.run_id}: {line.reason}" for line in setting.retracted)
+        notes.append(f"{len(setting.retracted)} runs of the suite are retracted ({reasons}).")
     return notes
 
 

@@ -28,6 +28,7 @@ from halobench.storage import (
 
 RECORD = "run.json"
 TIMING = "timing.json"
+RETRACTIONS = "retractions.jsonl"
 
 
 class SuitePoint(BaseModel):
@@ -225,6 +226,7 @@ class Store:
         files = [*self.root.glob("suites/**/[!.]*.json"), *self.root.glob(f"runs/[!.]*/{RECORD}")]
         files += self.root.glob("runs/[!.]*/scores/[!.]*.json")
         files += self.root.glob("published/[!.]*.csv")
+        files += self.root.glob(RETRACTIONS)
         return digest([[str(file.relative_to(self.root)), file_digest(file)] for file in sorted(files)])[:12]
 
     def results(self) -> pd.DataFrame:

@@ -11,6 +11,8 @@ import pandas as pd
 from halobench.errors import ResultsError
 from halobench.feedback import EvaluationPrompt, Message, PromptSet
 from halobench.results.check_run import Asked, run_problems
+from halobench.results.imports import import_problems
+from halobench.results.journal import journal_problems
 from halobench.results.record import RunRecord, record_schema
 from halobench.results.store import RECORD, Store, unreadable
 from halobench.storage import digest, parse_json
@@ -51,6 +53,8 @@ def validate(store: Store, report: Callable[[int, int], None] = lambda done, tot
         problems += run_problems(store, run_id, asked)
     report(len(run_ids), len(run_ids))
     problems += _suite_problems(store)
+    problems += journal_problems(store)
+    problems += import_problems(store)
     problems += _schema_problems(store.root)
     return Findings(problems, len(run_ids), asked.num_whole)
 
