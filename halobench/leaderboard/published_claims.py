@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
-from scipy import stats
 
-from halobench.leaderboard.stats import LEVEL
+from halobench.leaderboard.counts import NOT_RESOLVABLE, CountComparison, compare_counts, compare_family
 from halobench.results.published import PublishedCount
-
-UNRESOLVED = "not resolvable from published counts"
 
 
 class Recipe(NamedTuple):
@@ -33,18 +30,6 @@ class Claim(NamedTuple):
     text: str
     first: tuple[Recipe, ...]
     second: tuple[Recipe, ...]
-
-
-class Compared(NamedTuple):
-    """Two counts and the test of their difference.
-
-    Attributes:
-        difference: of the win rates.
-        p: Fisher's exact test, two-sided.
-    """
-
-    difference: float
-    p: float
 
 
 class Retest(NamedTuple):
@@ -115,24 +100,6 @@ _IMBALANCE = "KTO matches DPO with 90% fewer desirable examples"
 _OASST = "KTO beats DPO on OpenAssistant, with one answer per prompt too"
 
 
-def compare(first: PublishedCount, second: PublishedCount) -> Compared:
-    """Compare two win rates as if their prompts had nothing to do with each other."""
-    table = [[count.wins, count.total - count.wins] for count in (first, second)]
-    return Compared(
-        first.wins / first.total - second.wins / second.total, float(stats.fisher_exact(table).pvalue)
-    )
-
-
-def holm_p(values: Sequence[float]) -> list[float]:
-    """Adjust the p-values of a family by Holm's step-down procedure."""
-    adjusted = [0.0] * len(values)
-    running = 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
-        running = max(running, min(1.0, values[index] * (len(values) - rank)))
-        adjusted[index] = running
-    return adjusted
-
-
 def claim_table(counts: Sequence[PublishedCount]) -> pd.DataFrame:
     """One row per comparison of every claim, adjusted within its claim."""
     families = [(claim.text, _at_every_scale(claim, counts)) for claim in CLAIMS]
@@ -194,8 +161,8 @@ def _tested(text: str, pairs: Sequence[_Pair]) -> list[Retest]:
         ", ".join(dict.fromkeys(count.row for count in side))
         for side in ([first for _, first, _ in pairs], [second for _, _, second in pairs])
     ]
-    found = [compare(first, second) for _, first, second in pairs]
-    adjusted = holm_p([each.p for each in found])
+    counts = [(first.wins, first.total, second.wins, second.total) for _, first, second in pairs]
+    found = compare_family(counts)
     return [
         Retest(
             claim=text,
@@ -208,16 +175,16 @@ def _tested(text: str, pairs: Sequence[_Pair]) -> list[Retest]:
             b_wins=second.wins,
             b_total=second.total,
             difference=each.difference,
-            p=each.p,
-            p_holm=p_holm,
-            verdict=_verdict(each.difference, p_holm),
+            p=compare_counts(*entry).p,
+            p_holm=each.p,
+            verdict=_verdict(each),
         )
-        for (where, first, second), each, p_holm in zip(pairs, found, adjusted, strict=True)
+        for (where, first, second), entry, each in zip(pairs, counts, found, strict=True)
     ]
 
 
-def _verdict(difference: float, p_holm: float) -> str:
+def _verdict(found: CountComparison) -> str:
     """What the adjusted test means for the first; equality cannot be established from these counts."""
-    if p_holm >= 1 - LEVEL:
-        return UNRESOLVED
-    return "better" if difference > 0 else "worse"
+    if not found.separated:
+        return NOT_RESOLVABLE
+    return "better" if found.difference > 0 else "worse"

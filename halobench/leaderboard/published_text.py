@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from halobench.leaderboard.counts import NOT_RESOLVABLE
 from halobench.leaderboard.figures import Plot
 from halobench.leaderboard.published import CONDITIONS, MARK, PublishedTables
-from halobench.leaderboard.published_claims import UNRESOLVED
 
 TITLE = "Published elsewhere"
 CLAIMS_NOTE = (
@@ -107,8 +107,8 @@ def _data(row: pd.Series) -> str:
 
 def claim_summary(claims: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """One line per claim: where what is named first is established as better, as worse, and where neither."""
-    headers = ["Claim of the paper", "Compared", "Better", "Worse", UNRESOLVED.capitalize()]
-    verdicts = ("better", "worse", UNRESOLVED)
+    headers = ["Claim of the paper", "Compared", "Better", "Worse", NOT_RESOLVABLE.capitalize()]
+    verdicts = ("better", "worse", NOT_RESOLVABLE)
     return headers, [
         [
             str(claim),

@@ -11,9 +11,9 @@ from scipy import stats
 from halobench.cli import main
 from halobench.errors import ResultsError
 from halobench.leaderboard.build import build, stale_files
+from halobench.leaderboard.counts import NOT_RESOLVABLE, compare_counts, compare_family
 from halobench.leaderboard.figures import save_figure
 from halobench.leaderboard.published import MARK, half_width, prints_right, published_tables
-from halobench.leaderboard.published_claims import UNRESOLVED, compare, holm_p
 from halobench.leaderboard.published_figures import published_plots
 from halobench.results.published import load_published
 
@@ -123,11 +123,6 @@ def test_one_printed_half_width_is_not_that_of_the_counts(tables):
     ]
 
 
-def test_holm_multiplies_the_smallest_by_all_and_never_falls():
-    assert holm_p([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm_p([0.9, 0.8]) == [1.0, 1.0]
-
-
 @pytest.mark.parametrize(
     ("first", "second", "difference", "p"),
     [
@@ -140,7 +135,8 @@ def test_holm_multiplies_the_smallest_by_all_and_never_falls():
     ],
 )
 def test_differences_and_p_values_are_those_found_before(counts, first, second, difference, p):
-    found = compare(counts[first], counts[second])
+    a, b = counts[first], counts[second]
+    found = compare_counts(a.wins, a.total, b.wins, b.total)
     assert found.difference == pytest.approx(difference, abs=5e-5)
     assert found.p == pytest.approx(p, rel=0.02)
 
@@ -221,12 +217,8 @@ def test_the_counts_give_the_added_up_rates_too_that_the_board_does_not_use(coun
         ),
     ):
         halos, others = added_up(sft, "DPO", "offline PPO"), added_up(sft, "SLiC", "CSFT")
-        adjusted = holm_p(
-            [
-                float(stats.fisher_exact([[a, 1024 - a], [b, 1024 - b]]).pvalue)
-                for a, b in zip(halos, others, strict=True)
-            ]
-        )
+        family = [(a, 1024, b, 1024) for a, b in zip(halos, others, strict=True)]
+        adjusted = [found.p for found in compare_family(family)]
         assert {k for k, p in enumerate(adjusted) if p < 0.05} == set(established)
         for k, (first, second, p) in established.items():
             assert (f"{halos[k] / 1024:.3f}"[1:], f"{others[k] / 1024:.3f}"[1:]) == (first, second)
@@ -236,7 +228,7 @@ def test_the_counts_give_the_added_up_rates_too_that_the_board_does_not_use(coun
 def test_fewer_desirable_examples_are_neither_established_as_equal_nor_as_better(tables):
     rows = tables.claims[tables.claims["where"] == "10% of desirable"]
     assert list(rows["b"]) == ["archangel_dpo_llama7b", "archangel_sft+dpo_llama7b"]
-    assert set(rows["verdict"]) == {UNRESOLVED}
+    assert set(rows["verdict"]) == {NOT_RESOLVABLE}
 
 
 @pytest.mark.parametrize(
@@ -287,7 +279,7 @@ def test_the_board_shows_them_marked_with_intervals_and_verdicts(board):
     for text in (page, markdown):
         assert text.count(MARK) >= 18
         assert "0.410 [0.367, 0.454]" in text
-        assert UNRESOLVED.capitalize() in text
+        assert NOT_RESOLVABLE.capitalize() in text
         assert "21.4 / 20.8 / 16.6" in text
     written = {path.name for path in (board / "board" / "published").iterdir()}
     names = ["halos", "kto-dpo", "lengths", "imbalance", "mistral"]
