@@ -47,7 +47,7 @@ def verbs(capsys, *group):
 def test_the_help_of_every_verb_has_an_example(capsys):
     found = list(verbs(capsys))
     assert {("run",), ("plan",), ("leaderboard",), ("list",), ("show",), ("new",), ("clean",)} <= set(found)
-    assert ("results", "diff") in found
+    assert {("results", verb) for verb in ("validate", "add", "diff", "verify", "retract")} <= set(found)
     for verb in found:
         _, _, examples = help_of(capsys, *verb).partition("examples:\n")
         assert f"halobench {' '.join(verb)}" in examples, verb
@@ -134,7 +134,7 @@ def test_show_an_unknown_name_suggests_the_nearest(capsys):
     code, out, err = run(capsys, "show", "quickstrat")
     assert (code, out) == (2, "")
     assert err == (
-        "error: 'quickstrat': no loss, data source, scorer, judge, recipe or run has that name "
+        "error: 'quickstrat': no loss, data source, scorer, judge, recipe, run or import has that name "
         "(did you mean 'quickstart'?)\n"
     )
     with pytest.raises(UnknownNameError):
