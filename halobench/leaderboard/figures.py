@@ -31,7 +31,11 @@ LOSS_STYLES = {
     "sft": ("#4d4d4d", "X"),
 }
 _FURTHER = (("#b3446c", "P"), ("#2b6777", "<"), ("#7a5c00", ">"), ("#5a5acd", "*"))
-_TITLES = {"winrate": "win rate against the preferred answers", "accuracy": "implied-reward accuracy"}
+_TITLES = {
+    "winrate": "win rate against the preferred answers",
+    "accuracy": "implied-reward accuracy",
+    "auc": "AUC of the implied reward",
+}
 
 
 class Plot(NamedTuple):

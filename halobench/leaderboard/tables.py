@@ -61,6 +61,8 @@ COLUMNS = (
     Column("accuracy", "implied_reward", "-", "accuracy"),
     Column("accuracy_gold", "implied_reward", "-", "accuracy_gold"),
     Column("always_longer", "implied_reward", "-", "longer"),
+    Column("auc", "implied_reward", "-", "auc"),
+    Column("auc_always_longer", "implied_reward", "-", "auc_longer"),
     Column("margin", "implied_reward", "-", "margin"),
     Column("chosen_drift", "implied_reward", "-", "chosen_drift"),
     Column("rejected_drift", "implied_reward", "-", "rejected_drift"),

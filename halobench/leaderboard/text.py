@@ -66,7 +66,7 @@ def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:
     wanted: list[tuple[str, str, str]] = [
         (
             primary,
-            {"winrate": "Win rate, T=1"}.get(primary, primary.replace("_", " ").capitalize()),
+            {"winrate": "Win rate, T=1", "auc": "AUC"}.get(primary, primary.replace("_", " ").capitalize()),
             "interval",
         ),
         ("winrate_star", "Win rate, T*", "interval"),
@@ -76,6 +76,7 @@ def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:
         ("kl", "KL, nats", "plain"),
         ("accuracy", "Reward accuracy", "interval"),
         *([("always_longer", "Always longer", "share")] if primary == "accuracy" else []),
+        *([("auc_always_longer", "AUC of longer", "share")] if primary == "auc" else []),
         ("pick_accuracy", "Retained pick", "share"),
         ("facts_accuracy", "Retained facts", "share"),
     ]
