@@ -404,6 +404,7 @@ class Execution(Section):
             the plain padded computation of the same.
         gradient_checkpointing: whether layers are computed again in the backward pass, which takes a third
             more time and much less memory.
+        compile: whether torch.compile makes kernels of the layers, but for their attention; for GPUs.
         logger: Lightning logger of the training curves.
     """
 
@@ -414,6 +415,7 @@ class Execution(Section):
     microbatch_tokens: Count = 16384
     hot_path: Literal["fused", "reference"] = "fused"
     gradient_checkpointing: bool = False
+    compile: bool = False
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,17 @@ def _check_tokenizer(recipe: Recipe, where: Where, found: list[str]) -> dict[str
 def tokenizer_file(path: str) -> Path:
     """The tokenizer.json that a path means: itself, or the one in that folder."""
     return Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+
+
+def check_compiler(recipe: Recipe, where: Where) -> list[str]:
+    """Say that torch.compile would find nothing to make kernels with."""
+    tools = ("nvidia-smi", "c++", "g++", "clang++")  # a GPU's kernels need no C++
+    if not recipe.execution.compile or any(map(shutil.which, tools)):
+        return []
+    return [
+        f"execution.compile = True{where('execution.compile')}: there is neither a GPU nor a C++ compiler; "
+        "install g++, or set it to false"
+    ]
 
 
 def check_adapter(recipe: Recipe, where: Where) -> list[str]:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from halobench.check.findings import Where, is_installed, problems_of, source_digest
-from halobench.check.models import check_adapter, check_model, check_reference, published_model
+from halobench.check.models import (
+    check_adapter,
+    check_compiler,
+    check_model,
+    check_reference,
+    published_model,
+)
 from halobench.check.online import check_online
 from halobench.check.sources import check_data, check_pairs, check_source
 from halobench.errors import HalobenchError, RecipeError
@@ -90,6 +96,7 @@ def check_point(
             content |= check_reference(recipe, recipe.reference_model, source, where, found)
         if not planned:  # a plan needs nothing to be installed
             found += check_adapter(recipe, where)
+            found += check_compiler(recipe, where)
         found += _check_scorers(recipe, source, where)
         if loss is not None:
             found += check_pairs(recipe, source, where)

@@ -24,6 +24,7 @@ from halobench.losses.sft import SFT
 from halobench.materials import Materials
 from halobench.models.adapter import add_adapter, in_four_bits, merge, save_adapter
 from halobench.models.checkpointing import checkpoint_layers
+from halobench.models.compiling import compile_layers
 from halobench.models.load import DTYPES, add_control_tokens, add_rows, load_model, new_model, save_model
 from halobench.models.logprobs import ScoredModel, ValueHead, can_pack
 from halobench.recipe import Recipe
@@ -178,6 +179,8 @@ def _trainable(
         )
     if recipe.execution.gradient_checkpointing:
         checkpoint_layers(model)
+    if recipe.execution.compile:
+        compile_layers(model)
     return model
 
 
