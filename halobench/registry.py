@@ -211,6 +211,7 @@ SOURCES: Registry[Source] = Registry(
             "safe_rlhf",
             "safe_rlhf_harmless",
             "sharegpt",
+            "stack_exchange",
             "shp",
             "trl",
             "ultrafeedback",

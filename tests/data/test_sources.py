@@ -315,6 +315,12 @@ MISTAKES = [
     ("helpsteer2", {"prompt": "q", "response": "a"}, '"helpfulness" is missing; expected a number'),
     ("helpsteer2", {"prompt": "q", "response": ["a"], "helpfulness": 1}, "\"response\" = ['a']; expected a"),
     ("safe_rlhf", {"prompt": "q", "response_0": "a"}, '"response_1" is missing; expected a text'),
+    ("stack_exchange", {"question": "q", "response_j": "a"}, '"response_k" is missing; expected a text'),
+    (
+        "stack_exchange",
+        {"qid": 1, "response_j": "a", "response_k": "b"},
+        '"question" is missing; expected a text',
+    ),
     (
         "safe_rlhf",
         {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 2},
@@ -499,6 +505,7 @@ def test_what_is_no_place_is_looked_for_on_the_hub():
         ("kto_mix", "llamafactory/kto_en_demo.json", 200, {}),
         ("sharegpt", "llamafactory/dpo_en_demo.json", 199, {}),
         ("sharegpt", "llamafactory/dpo_zh_demo.json", 40, {}),
+        ("stack_exchange", "stack_exchange/stack_exchange_paired_tiny.json", 25, {}),
     ],
 )
 def test_real_files_load_as_their_readme_counts_them(shared_data, name, file, num_rows, drops):
