@@ -44,10 +44,12 @@ def test_a_good_store_passes_and_every_run_is_reported(store):
 def test_committed_runs_pass(tmp_path):
     committed, copy = Store(CHECKOUT / "results"), Store(tmp_path / "copy")
     shutil.copytree(committed.root / "promptsets", copy.root / "promptsets")
-    for run_id in committed.run_ids()[::15]:
+    chosen = committed.run_ids()[::15]
+    for run_id in chosen:
         shutil.copytree(committed.run_path(run_id), copy.run_path(run_id))
     found = validate(copy)
-    assert (found.problems, found.num_runs) == ([], 6)
+    assert (found.problems, found.num_runs) == ([], len(chosen))
+    assert len(chosen) > 4
 
 
 def edit_record(**values):
