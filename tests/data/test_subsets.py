@@ -85,7 +85,7 @@ def test_what_does_not_come_in_parts_has_none(folder):
             opened(name, folder, "helpful-base")
         assert refused.value.problems == (
             f"data.subset = 'helpful-base': {name!r} does not come in parts; drop it, or use one of "
-            "hh, safe_rlhf, safe_rlhf_harmless, shp",
+            "hh, safe_rlhf, safe_rlhf_harmless, shp, stack_exchange",
         )
 
 
