@@ -126,7 +126,7 @@ def compose(
     _declare_family(document)
     points, notes = _points(document, stated, str(recipe), origins)
     recipes = [check_point(p.values, p.where, FILE_KEYS, problems, planned=planned) for p in points]
-    _require_applied(stated, recipes, problems)
+    _require_applied(stated, points, problems)
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
     valid = tuple(recipe for recipe in recipes if recipe is not None)
@@ -281,11 +281,12 @@ def _applies(key: str, point: Point, is_control: bool) -> bool:
     )
 
 
-def _require_applied(stated: dict[str, Any], recipes: Sequence[Recipe | None], problems: list[str]) -> None:
+def _require_applied(stated: dict[str, Any], points: Sequence[Point], problems: list[str]) -> None:
+    compared = [mapping(p.values.get("loss")).get("name") for p in points if not p.values.get("control")]
+    losses = sorted({name for name in compared if isinstance(name, str) and name in LOSSES})
     for key in stated:
         parameter = key.removeprefix("loss.")
         if key.startswith("loss.") and parameter != "name":
-            losses = sorted({r.loss["name"] for r in recipes if r is not None and not r.control})
             if losses and not any(parameter in LOSSES[name].model_fields for name in losses):
                 known = {field for name in losses for field in LOSSES[name].model_fields}
                 problems.append(

@@ -23,7 +23,6 @@ from halobench.worker import STOP, describe
 
 _LOG_LINES = 5
 _ENVIRONMENT = {
-    "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     # or else glibc gives freed tensors back to the system and asks for them again, a twelfth of the time
     "MALLOC_MMAP_THRESHOLD_": str(2**32),

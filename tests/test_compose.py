@@ -195,6 +195,13 @@ def test_a_stated_parameter_that_no_compared_loss_has_is_an_error(write):
         assert "has it" in problems[0]
 
 
+def test_a_parameter_that_no_loss_has_is_told_together_with_other_errors(write):
+    problems = problems_of(write("recipe.yaml", {}), ["data.num_pair=3", "loss.bata=2"])
+    assert len(problems) == 2
+    assert any("data.num_pair = 3" in line and "num_pairs" in line for line in problems)
+    assert any("loss.bata = 2" in line and "did you mean 'beta'" in line for line in problems)
+
+
 def test_controls_take_the_axes_but_not_the_losses(runs):
     document = {
         "matrix": {"loss": ["kto", "dpo"], "seed": [0, 1]},

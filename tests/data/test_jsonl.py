@@ -236,3 +236,13 @@ def test_a_split_without_prompts_to_judge_is_refused(folder):
     message = r"the dev split \(2 rows\) has no prompt with both a preferred and another answer"
     with pytest.raises(DataError, match=message):
         source(folder).prompt_set("dev")
+
+
+def test_a_held_out_split_whose_answers_all_have_one_label_is_refused(folder):
+    write(folder / "train.jsonl", [thumb("q0", "x", True), thumb("q0", "y", False)])
+    write(folder / "dev.jsonl", [thumb("q6", "x", True), thumb("q7", "y", True)])
+    write(folder / "test.jsonl", [thumb("q8", "x", True), thumb("q9", "y", False)])
+    opened = source(folder)
+    assert len(opened.prompt_set("test").rows) == 2
+    with pytest.raises(DataError, match=r"the dev split \(2 rows\) all have the same label"):
+        opened.prompt_set("dev")

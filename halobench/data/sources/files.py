@@ -141,6 +141,11 @@ class FileSource(Source):
             raise DataError(
                 f"the {split} split ({len(rows)} rows) has no prompt with both a preferred and another answer"
             )
+        if not (any(row.chosen for row in prompts) and any(row.rejected for row in prompts)):
+            raise DataError(
+                f"the answers of the {split} split ({len(rows)} rows) all have the same label, so there is "
+                "nothing to tell apart; give a split with both"
+            )
         return PromptSet(tuple(prompts))
 
 
