@@ -128,18 +128,19 @@ def _published_counts(recipe: Recipe) -> Counts:
     chosen = 1.0 if data.num_pairs is None else min(1.0, data.num_pairs / base_units)
     per_unit = 2 if sizes.pairs else 1
     base_units = round(chosen * base_units)
-    desirable = chosen * sizes.desirable * data.desirable_fraction
-    undesirable = chosen * sizes.undesirable * data.undesirable_fraction
+    shown = chosen * data.fraction
+    desirable = shown * sizes.desirable * data.desirable_fraction
+    undesirable = shown * sizes.undesirable * data.undesirable_fraction
     if recipe.view == "Pairs":
-        units = base_units * data.desirable_fraction * data.undesirable_fraction
+        units = data.fraction * base_units * data.desirable_fraction * data.undesirable_fraction
         completions = 2 * units
     elif recipe.view == "Demonstrations":
         units = completions = desirable
     else:
         completions = desirable + undesirable
         if data.answers == "one_per_prompt":
-            completions = min(completions, chosen * sizes.prompts)
-        units = min(base_units, completions)
+            completions = min(completions, shown * sizes.prompts)
+        units = min(data.fraction * base_units, completions)
     in_step = budget.batch_pairs * (1 if sizes.pairs or recipe.view == "Demonstrations" else 2)
     epochs = budget.epochs * budget.multiple
     each = completions / units

@@ -145,7 +145,7 @@ def _rows_key(recipe: Recipe) -> str:
     data = recipe.data.model_dump(mode="json", exclude_defaults=True)
     thinned = {
         key: data[key]
-        for key in ("answers", "desirable_fraction", "undesirable_fraction", "demonstrations")
+        for key in ("answers", "fraction", "desirable_fraction", "undesirable_fraction", "demonstrations")
         if key in data
     }
     return digest(

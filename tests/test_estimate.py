@@ -55,9 +55,10 @@ def recipe(tmp_path):
 
 
 @pytest.mark.parametrize("match", ["pairs", "steps", "examples"])
-@pytest.mark.parametrize("epochs", [1, 2.5])
-def test_published_sizes_give_what_counting_gives(recipe, monkeypatch, match, epochs):
-    for known in recipe(budget={"match": match, "epochs": epochs, "batch_pairs": 8}):
+@pytest.mark.parametrize(("epochs", "fraction"), [(1, 1), (2.5, 1), (1, 0.5)])
+def test_published_sizes_give_what_counting_gives(recipe, monkeypatch, match, epochs, fraction):
+    axis = {"loss": LOSSES, "data.fraction": [fraction]}
+    for known in recipe(budget={"match": match, "epochs": epochs, "batch_pairs": 8}, matrix=axis):
         materials = Materials(known)
         encoder = materials.encoder(materials.tokenizer)
         row = next(iter(materials.feedback.responses.values()))

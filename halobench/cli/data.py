@@ -19,6 +19,7 @@ _OF_A_VIEW = {
     "contradicting_share",
     "contradictions",
     "answers",
+    "fraction",
     "desirable_fraction",
     "undesirable_fraction",
     "demonstrations",

@@ -133,8 +133,10 @@ class Data(Origin):
             "keep" both labels, the one of the "majority" of the annotations (neither where there is none), or
             neither, "drop".
         answers: that losses are shown, "all" or "one_per_prompt", as many of either label as there can be.
+        fraction: of the pairs (or single answers), what losses are shown; SFT on the way to the reference
+            sees everything, whatever these three are.
         desirable_fraction: of the desirable completions, what a loss is shown; of a pair both must be left.
-        undesirable_fraction: of the undesirable ones. SFT on the way to the reference sees everything.
+        undesirable_fraction: of the undesirable ones.
         demonstrations: "chosen", or "best_of_16" by true utility (a control that only a world allows).
         online: judged answers of the policy for the alignment; the stages before stay as they are.
     """
@@ -150,6 +152,7 @@ class Data(Origin):
     contradicting_share: Annotated[float, Ge(0), Le(0.5)] = 0.0
     contradictions: Literal["keep", "majority", "drop"] = "keep"
     answers: Literal["all", "one_per_prompt"] = "all"
+    fraction: Share = 1.0
     desirable_fraction: Share = 1.0
     undesirable_fraction: Share = 1.0
     demonstrations: Literal["chosen", "best_of_16"] = "chosen"

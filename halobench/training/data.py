@@ -107,6 +107,7 @@ def alignment_view(materials: Materials) -> View:
         contradicting_share=recipe.data.contradicting_share,
         contradictions=recipe.data.contradictions,
         one_per_prompt=recipe.data.answers == "one_per_prompt",
+        fraction=recipe.data.fraction,
         desirable_fraction=recipe.data.desirable_fraction,
         undesirable_fraction=recipe.data.undesirable_fraction,
         seed=recipe.data_seed,
