@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import filecmp
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from halobench.leaderboard.contrasts import compare
-from halobench.leaderboard.cube import Setting, load_settings
+from halobench.leaderboard.cube import Setting, noted_settings
+from halobench.leaderboard.featured import FEATURED, featured
 from halobench.leaderboard.figures import make_plots, save_figure
 from halobench.leaderboard.page import render_page
 from halobench.leaderboard.published import published_tables
@@ -24,13 +31,31 @@ from halobench.storage import atomic_folder
 
 
 def build_boards(store: Store) -> list[BuiltBoard]:
-    """Make every board of a results folder, without figures files."""
-    boards = []
-    for setting in load_settings(store):
-        tables = make_tables(setting, compare(setting))
-        boards.append(BuiltBoard(setting, tables, [], ""))
+    """Make every board of a results folder, without figures."""
+    return _made(store, None)
+
+
+def _made(store: Store, pool: Executor | None) -> list[BuiltBoard]:
+    """Make every board in order, its stem included."""
+    settings = noted_settings(store)
+    make = _make if len(settings) <= FEATURED else _make_lean
+    boards = [board for board in _each(pool, make, settings) if board is not None]
     suites = Counter(board.setting.suite for board in boards)
     return [board._replace(stem=_stem(board.setting, suites)) for board in boards]
+
+
+def _make(setting: Setting) -> BuiltBoard | None:
+    """Make the board of a setting, if anything of it was run."""
+    if not setting.rows:
+        return None
+    return BuiltBoard(setting, make_tables(setting, compare(setting)), [], "")
+
+
+def _make_lean(setting: Setting) -> BuiltBoard | None:
+    """Make the board, and keep nothing of its runs in memory: so many do not fit."""
+    board = _make(setting)
+    setting.release()
+    return board
 
 
 def _stem(setting: Setting, suites: Counter[str]) -> str:
@@ -45,28 +70,30 @@ def build_published(results: Path) -> BuiltPublished | None:
     return None if tables is None else BuiltPublished(tables, published_plots(tables.counts))
 
 
-def build(results: Path, target: Path) -> list[BuiltBoard]:
+def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
     """Write the leaderboard of `results` into `target`, replacing what is there.
 
     The files depend on the results only: no clock, no network, no host, no locale, no order of folders.
 
+    Args:
+        results: the results folder.
+        target: folder to write.
+        jobs: processes to share the boards between, where they are many; more than one start this program
+            anew, so its main module must be one that can be imported.
+
     Returns:
-        The boards.
+        The boards; figures that were drawn in another process stay there.
     """
     store = Store(results)
-    boards = [board._replace(plots=make_plots(board.setting, board.tables)) for board in build_boards(store)]
-    published = build_published(results)
-    with atomic_folder(target) as folder:
+    with _workers(store, jobs) as pool, atomic_folder(target) as folder:
+        boards = _made(store, pool)
+        figures = folder / "figures"
+        figures.mkdir()
+        boards = _drawn(boards, figures, pool)
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
         write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
-        figures = folder / "figures"
-        figures.mkdir()
-        for board in boards:
-            for plot in board.plots:
-                stem = f"{board.stem}-{plot.name}"
-                save_figure(plot.figure, figures / f"{stem}.svg")
-                write_csv(figures / f"{stem}.csv", [plot.table])
+        published = build_published(results)
         if published is not None:
             _write_published(folder / "published", published)
         version = store.data_version()
@@ -77,6 +104,61 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
             render_page(boards, version, published), encoding="utf-8", newline="\n"
         )
     return boards
+
+
+def _drawn(boards: list[BuiltBoard], folder: Path, pool: Executor | None) -> list[BuiltBoard]:
+    """Draw and write the figures of the featured boards; the others say where theirs come from."""
+    chosen = featured(boards)
+    shown = [board for board in boards if board.setting.setting_id in chosen]
+    with_plots = iter(_each(pool, partial(_draw if pool is None else _draw_there, folder), shown))
+    return [
+        next(with_plots) if board.setting.setting_id in chosen else _without_figures(board)
+        for board in boards
+    ]
+
+
+def _draw(folder: Path, board: BuiltBoard) -> BuiltBoard:
+    plots = make_plots(board.setting, board.tables)
+    for plot in plots:
+        stem = f"{board.stem}-{plot.name}"
+        save_figure(plot.figure, folder / f"{stem}.svg")
+        write_csv(folder / f"{stem}.csv", [plot.table])
+    return board._replace(plots=plots)
+
+
+def _draw_there(folder: Path, board: BuiltBoard) -> BuiltBoard:
+    """Draw in another process; what was drawn is on disk, so neither figures nor runs are sent back."""
+    drawn = _draw(folder, board)
+    board.setting.release()
+    return drawn._replace(plots=[plot._replace(figure=Figure()) for plot in drawn.plots])
+
+
+def _without_figures(board: BuiltBoard) -> BuiltBoard:
+    note = (
+        f"Figures are made of the {FEATURED} boards with most runs; `halobench plot {board.stem}-scores` "
+        "draws one of this board."
+    )
+    return board._replace(tables=board.tables._replace(notes=[*board.tables.notes, note]))
+
+
+ItemT = TypeVar("ItemT")
+MadeT = TypeVar("MadeT")
+
+
+def _each(pool: Executor | None, function: Callable[[ItemT], MadeT], items: Sequence[ItemT]) -> list[MadeT]:
+    """Apply a function to every item, in order of the items."""
+    return list(map(function, items) if pool is None else pool.map(function, items))
+
+
+@contextmanager
+def _workers(store: Store, jobs: int) -> Iterator[Executor | None]:
+    """Yield processes to share the boards between; None where there are too few to pay for starting them."""
+    if jobs < 2 or len(noted_settings(store)) <= FEATURED:
+        yield None
+        return
+    # spawned: a fork would inherit the locks of threads that it does not have
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool
 
 
 def _write_published(folder: Path, published: BuiltPublished) -> None:
