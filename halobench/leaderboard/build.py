@@ -89,7 +89,9 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         boards = _made(store, pool)
         figures = folder / "figures"
         figures.mkdir()
-        boards = _drawn(boards, figures, pool)
+        chosen = featured(boards)
+        shown = [board for board in boards if board.setting.setting_id in chosen]
+        drawn = _each(pool, partial(_draw if pool is None else _draw_there, figures), shown)
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
         write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
@@ -97,6 +99,9 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         if published is not None:
             _write_published(folder / "published", published)
         version = store.data_version()
+        boards = [
+            next(drawn) if board.setting.setting_id in chosen else _without_figures(board) for board in boards
+        ]
         (folder / "README.md").write_text(
             render_markdown(boards, version, published), encoding="utf-8", newline="\n"
         )
@@ -104,17 +109,6 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
             render_page(boards, version, published), encoding="utf-8", newline="\n"
         )
     return boards
-
-
-def _drawn(boards: list[BuiltBoard], folder: Path, pool: Executor | None) -> list[BuiltBoard]:
-    """Draw and write the figures of the featured boards; the others say where theirs come from."""
-    chosen = featured(boards)
-    shown = [board for board in boards if board.setting.setting_id in chosen]
-    with_plots = iter(_each(pool, partial(_draw if pool is None else _draw_there, folder), shown))
-    return [
-        next(with_plots) if board.setting.setting_id in chosen else _without_figures(board)
-        for board in boards
-    ]
 
 
 def _draw(folder: Path, board: BuiltBoard) -> BuiltBoard:
@@ -145,9 +139,11 @@ ItemT = TypeVar("ItemT")
 MadeT = TypeVar("MadeT")
 
 
-def _each(pool: Executor | None, function: Callable[[ItemT], MadeT], items: Sequence[ItemT]) -> list[MadeT]:
-    """Apply a function to every item, in order of the items."""
-    return list(map(function, items) if pool is None else pool.map(function, items))
+def _each(
+    pool: Executor | None, function: Callable[[ItemT], MadeT], items: Sequence[ItemT]
+) -> Iterator[MadeT]:
+    """Apply a function to every item, in order of the items; processes begin at once."""
+    return map(function, items) if pool is None else pool.map(function, items)
 
 
 @contextmanager
