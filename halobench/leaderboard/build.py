@@ -129,7 +129,7 @@ def _draw_there(folder: Path, board: BuiltBoard) -> BuiltBoard:
 
 def _without_figures(board: BuiltBoard) -> BuiltBoard:
     note = (
-        f"Figures are made of the {FEATURED} boards with most runs; `halobench plot {board.stem}-scores` "
+        f"Figures are drawn of the {FEATURED} boards with most runs; `halobench plot {board.stem}-scores` "
         "draws one of this board."
     )
     return board._replace(tables=board.tables._replace(notes=[*board.tables.notes, note]))

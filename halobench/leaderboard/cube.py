@@ -95,12 +95,18 @@ class Setting:
         return next((row for row in self.rows if row.name == name), None)
 
     def mismatches(self) -> list[str]:
-        """Seeds at which two rows were trained on different feedback; there should be none."""
+        """What keeps rows from being compared: other feedback at a seed, or another way of scoring."""
         lines = []
         for seed in sorted({seed for row in self.rows for seed in row.records}):
             seen = {r.records[seed].data.sha256: r.name for r in self.rows if _has_data(r, seed)}  # type: ignore[union-attr]
             if len(seen) > 1:
                 lines.append(f"seed {seed}: {' and '.join(sorted(seen.values()))} saw different feedback")
+        scorer, _ = self.board.metric.split("/")
+        scored = {ids[scorer]: name for name, ids in self.config_ids.items() if scorer in ids}
+        if len(scored) > 1:
+            lines.append(
+                f"{scorer} scored {' and '.join(sorted(scored.values()))} in different configurations"
+            )
         return lines
 
     @cached_property

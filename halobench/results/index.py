@@ -129,7 +129,7 @@ class Index:
     def _load(self) -> dict[str, tuple[Stamp, Means]]:
         # whatever a damaged index raises, the facts are still there
         with suppress(OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
-            with np.load(self._path, allow_pickle=False) as opened:
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as opened:
                 facts, values = json.loads(str(opened["facts"])), opened["values"]
             if facts["layout"] != _LAYOUT:
                 return {}
