@@ -30,14 +30,14 @@ from halobench.results.store import Store
 from halobench.storage import atomic_folder
 
 
-def build_boards(store: Store) -> list[BuiltBoard]:
-    """Make every board of a results folder, without figures."""
-    return _made(store, None)
-
-
-def _made(store: Store, pool: Executor | None) -> list[BuiltBoard]:
-    """Make every board in order, its stem included."""
+def build_boards(store: Store, figure: str = "") -> list[BuiltBoard]:
+    """Make every board of a results folder without its figures, or those that can have the figure named."""
     settings = noted_settings(store)
+    return _made([s for s in settings if not figure or figure.startswith(_suite_stem(s))], None)
+
+
+def _made(settings: Sequence[Setting], pool: Executor | None) -> list[BuiltBoard]:
+    """Make the boards in order, their stems included."""
     make = _make if len(settings) <= FEATURED else _make_lean
     boards = [board for board in _each(pool, make, settings) if board is not None]
     suites = Counter(board.setting.suite for board in boards)
@@ -60,8 +60,12 @@ def _make_lean(setting: Setting) -> BuiltBoard | None:
 
 def _stem(setting: Setting, suites: Counter[str]) -> str:
     """Beginning of a board's file names: its suite, with its setting where the suite has several."""
-    name = setting.suite.replace("/", "-")
+    name = _suite_stem(setting)
     return name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}"
+
+
+def _suite_stem(setting: Setting) -> str:
+    return setting.suite.replace("/", "-")
 
 
 def build_published(results: Path) -> BuiltPublished | None:
@@ -85,8 +89,9 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         The boards; figures that were drawn in another process stay there.
     """
     store = Store(results)
-    with _workers(store, jobs) as pool, atomic_folder(target) as folder:
-        boards = _made(store, pool)
+    settings = noted_settings(store)
+    with _workers(jobs if len(settings) > FEATURED else 1) as pool, atomic_folder(target) as folder:
+        boards = _made(settings, pool)
         figures = folder / "figures"
         figures.mkdir()
         chosen = featured(boards)
@@ -147,9 +152,9 @@ def _each(
 
 
 @contextmanager
-def _workers(store: Store, jobs: int) -> Iterator[Executor | None]:
-    """Yield processes to share the boards between; None where there are too few to pay for starting them."""
-    if jobs < 2 or len(noted_settings(store)) <= FEATURED:
+def _workers(jobs: int) -> Iterator[Executor | None]:
+    """Yield that many processes, or None for this one alone."""
+    if jobs == 1:
         yield None
         return
     # spawned: a fork would inherit the locks of threads that it does not have

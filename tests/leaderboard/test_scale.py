@@ -10,6 +10,7 @@ from halobench.leaderboard import build as building
 from halobench.leaderboard import featured as choosing
 from halobench.leaderboard.build import build, build_boards
 from halobench.leaderboard.figures import make_plots
+from halobench.leaderboard.gallery import draw
 from halobench.results import index
 from halobench.results.store import Store
 from tests.leaderboard.many import LOSSES, NUM_PROMPTS, NUM_SEEDS, write_setting
@@ -177,3 +178,16 @@ def test_the_store_that_scale_is_measured_on_has_the_runs_that_it_promises(tmp_p
     assert {"winrate_low", "winrate_star_low", "utility_low", "accuracy_low"} <= set(rows.columns)
     assert len(board.tables.contrasts) == 2 * 45  # pairs of ten, at two temperatures
     assert set(board.tables.contrasts["num_prompts"]) == {NUM_PROMPTS}
+
+
+def test_drawing_one_figure_makes_no_board_of_another_suite(store, monkeypatch):
+    made = []
+    make_tables = building.make_tables
+
+    def noted(setting, comparisons):
+        made.append(setting.suite)
+        return make_tables(setting, comparisons)
+
+    monkeypatch.setattr(building, "make_tables", noted)
+    assert draw(store.root, "c-scores", {}).name == "scores"
+    assert made == ["c"]
