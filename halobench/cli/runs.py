@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -122,7 +123,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
         for name in stale:
             print(f"stale: {target / name}; rebuild it with `halobench leaderboard`", file=sys.stderr)
         return 1 if stale else 0
-    _print_boards(build(arguments.results, target))
+    _print_boards(build(arguments.results, target, jobs=os.cpu_count() or 1))
     print(f"board: {target / 'index.html'}")
     return 0
 

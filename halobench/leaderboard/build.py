@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import filecmp
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from halobench.leaderboard.contrasts import compare
-from halobench.leaderboard.cube import Setting, load_settings
+from halobench.leaderboard.cube import Setting, noted_settings
+from halobench.leaderboard.featured import FEATURED, featured
 from halobench.leaderboard.figures import make_plots, save_figure
 from halobench.leaderboard.page import render_page
 from halobench.leaderboard.published import published_tables
@@ -23,20 +30,42 @@ from halobench.results.store import Store
 from halobench.storage import atomic_folder
 
 
-def build_boards(store: Store) -> list[BuiltBoard]:
-    """Make every board of a results folder, without figures files."""
-    boards = []
-    for setting in load_settings(store):
-        tables = make_tables(setting, compare(setting))
-        boards.append(BuiltBoard(setting, tables, [], ""))
+def build_boards(store: Store, figure: str = "") -> list[BuiltBoard]:
+    """Make every board of a results folder without its figures, or those that can have the figure named."""
+    settings = noted_settings(store)
+    return _made([s for s in settings if not figure or figure.startswith(_suite_stem(s))], None)
+
+
+def _made(settings: Sequence[Setting], pool: Executor | None) -> list[BuiltBoard]:
+    """Make the boards in order, their stems included."""
+    make = _make if len(settings) <= FEATURED else _make_lean
+    boards = [board for board in _each(pool, make, settings) if board is not None]
     suites = Counter(board.setting.suite for board in boards)
     return [board._replace(stem=_stem(board.setting, suites)) for board in boards]
 
 
+def _make(setting: Setting) -> BuiltBoard | None:
+    """Make the board of a setting, if anything of it was run."""
+    if not setting.rows:
+        return None
+    return BuiltBoard(setting, make_tables(setting, compare(setting)), [], "")
+
+
+def _make_lean(setting: Setting) -> BuiltBoard | None:
+    """Make the board, and keep nothing of its runs in memory: so many do not fit."""
+    board = _make(setting)
+    setting.release()
+    return board
+
+
 def _stem(setting: Setting, suites: Counter[str]) -> str:
     """Beginning of a board's file names: its suite, with its setting where the suite has several."""
-    name = setting.suite.replace("/", "-")
+    name = _suite_stem(setting)
     return name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}"
+
+
+def _suite_stem(setting: Setting) -> str:
+    return setting.suite.replace("/", "-")
 
 
 def build_published(results: Path) -> BuiltPublished | None:
@@ -45,31 +74,39 @@ def build_published(results: Path) -> BuiltPublished | None:
     return None if tables is None else BuiltPublished(tables, published_plots(tables.counts))
 
 
-def build(results: Path, target: Path) -> list[BuiltBoard]:
+def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
     """Write the leaderboard of `results` into `target`, replacing what is there.
 
     The files depend on the results only: no clock, no network, no host, no locale, no order of folders.
 
+    Args:
+        results: the results folder.
+        target: folder to write.
+        jobs: processes to share the boards between, where they are many; more than one start this program
+            anew, so its main module must be one that can be imported.
+
     Returns:
-        The boards.
+        The boards; figures that were drawn in another process stay there.
     """
     store = Store(results)
-    boards = [board._replace(plots=make_plots(board.setting, board.tables)) for board in build_boards(store)]
-    published = build_published(results)
-    with atomic_folder(target) as folder:
+    settings = noted_settings(store)
+    with _workers(jobs if len(settings) > FEATURED else 1) as pool, atomic_folder(target) as folder:
+        boards = _made(settings, pool)
+        figures = folder / "figures"
+        figures.mkdir()
+        chosen = featured(boards)
+        shown = [board for board in boards if board.setting.setting_id in chosen]
+        drawn = _each(pool, partial(_draw if pool is None else _draw_there, figures), shown)
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
         write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
-        figures = folder / "figures"
-        figures.mkdir()
-        for board in boards:
-            for plot in board.plots:
-                stem = f"{board.stem}-{plot.name}"
-                save_figure(plot.figure, figures / f"{stem}.svg")
-                write_csv(figures / f"{stem}.csv", [plot.table])
+        published = build_published(results)
         if published is not None:
             _write_published(folder / "published", published)
         version = store.data_version()
+        boards = [
+            next(drawn) if board.setting.setting_id in chosen else _without_figures(board) for board in boards
+        ]
         (folder / "README.md").write_text(
             render_markdown(boards, version, published), encoding="utf-8", newline="\n"
         )
@@ -77,6 +114,52 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
             render_page(boards, version, published), encoding="utf-8", newline="\n"
         )
     return boards
+
+
+def _draw(folder: Path, board: BuiltBoard) -> BuiltBoard:
+    plots = make_plots(board.setting, board.tables)
+    for plot in plots:
+        stem = f"{board.stem}-{plot.name}"
+        save_figure(plot.figure, folder / f"{stem}.svg")
+        write_csv(folder / f"{stem}.csv", [plot.table])
+    return board._replace(plots=plots)
+
+
+def _draw_there(folder: Path, board: BuiltBoard) -> BuiltBoard:
+    """Draw in another process; what was drawn is on disk, so neither figures nor runs are sent back."""
+    drawn = _draw(folder, board)
+    board.setting.release()
+    return drawn._replace(plots=[plot._replace(figure=Figure()) for plot in drawn.plots])
+
+
+def _without_figures(board: BuiltBoard) -> BuiltBoard:
+    note = (
+        f"Figures are drawn of the {FEATURED} boards with most runs; `halobench plot {board.stem}-scores` "
+        "draws one of this board."
+    )
+    return board._replace(tables=board.tables._replace(notes=[*board.tables.notes, note]))
+
+
+ItemT = TypeVar("ItemT")
+MadeT = TypeVar("MadeT")
+
+
+def _each(
+    pool: Executor | None, function: Callable[[ItemT], MadeT], items: Sequence[ItemT]
+) -> Iterator[MadeT]:
+    """Apply a function to every item, in order of the items; processes begin at once."""
+    return map(function, items) if pool is None else pool.map(function, items)
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[Executor | None]:
+    """Yield that many processes, or None for this one alone."""
+    if jobs == 1:
+        yield None
+        return
+    # spawned: a fork would inherit the locks of threads that it does not have
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool
 
 
 def _write_published(folder: Path, published: BuiltPublished) -> None:

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from halobench.leaderboard.cube import BoardRow, Setting
+from halobench.leaderboard.cube import PRIMARY_DECODE, BoardRow, Setting
 from halobench.leaderboard.noise import steadied
 from halobench.leaderboard.stats import MIN_SEEDS, Adjusted, Estimate, anova, holm, rank_intervals, verdict
 
@@ -18,7 +18,6 @@ CONTROLS = (
     ("sft_again", "sft", "not separated"),
     ("random_label", "reference", "not separated"),
 )
-PRIMARY_DECODE = "T=1"
 SECOND_DECODE = "T*"
 NO_DECODE = "-"
 CONTRAST_COLUMNS = [
@@ -95,19 +94,18 @@ def _is_online(row: BoardRow) -> bool:
 
 def decodes(setting: Setting) -> tuple[str, ...]:
     """The co-primary ways of sampling, or "-" where the primary metric is not about sampled texts."""
-    scorer, metric = setting.board.metric.split("/")
-    runs = [record.run_id for row in setting.rows for record in row.records.values()]
-    sampled = any(setting.prompts(run_id, scorer, PRIMARY_DECODE, metric) is not None for run_id in runs)
-    return (PRIMARY_DECODE, SECOND_DECODE) if sampled else (NO_DECODE,)
+    return (PRIMARY_DECODE, SECOND_DECODE) if setting.is_sampled else (NO_DECODE,)
 
 
 def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str) -> Estimate | None:
     """Estimate A - B on the primary metric, paired by prompt and seed.
 
     Rows without common seeds (A/A: two disjoint sets) are paired in the order of their seeds, which pairs
-    nothing but costs nothing. None unless both have at least two seeds with all prompts.
+    nothing but costs nothing. None unless both have at least two seeds with all prompts, scored alike.
     """
     scorer, metric = setting.board.metric.split("/")
+    if setting.config_ids[first.name].get(scorer) != setting.config_ids[second.name].get(scorer):
+        return None
     common = sorted(set(first.completed) & set(second.completed))
     seeds = [common, common] if common else [first.completed, second.completed]
     tables = [

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from halobench.results.index import Index, Values
 from halobench.results.journal import Retraction, retractions
 from halobench.results.record import RunRecord
 from halobench.results.store import ScoreFile, Store, SuitePoint
 from halobench.sections import Board
+from halobench.storage import digest, home
+
+PRIMARY_DECODE = "T=1"
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,13 @@ class BoardRow:
 class Setting:
     """The comparable runs of a suite: same selection, stages, model, budget, precision and prompts.
 
+    Runs are read when they are first asked for.
+
     Attributes:
         suite: its name.
         setting_id: digest of what is the same.
         board: what the suite declares.
-        rows: at least one record each, in the order of the suite.
+        points: of the suite, with the runs that answer them.
         store: where the runs are.
         retracted: runs of the suite that were recorded and do not count any more.
     """
@@ -68,51 +74,99 @@ class Setting:
     suite: str
     setting_id: str
     board: Board
-    rows: tuple[BoardRow, ...]
+    points: tuple[SuitePoint, ...]
     store: Store
     retracted: tuple[Retraction, ...] = ()
-    _columns: dict[str, dict[tuple[str, str, str], pd.Series]] = field(default_factory=dict)
+
+    @cached_property
+    def rows(self) -> tuple[BoardRow, ...]:
+        """At least one record each, by name, controls last; none where nothing is recorded but tuning."""
+        return _rows(self.store, self.points)
+
+    def release(self) -> None:
+        """Forget the runs, which are read again when they are asked for; what was read of them is indexed."""
+        if "_index" in self.__dict__:
+            self._index.save()
+        for name in ("rows", "config_ids", "_files", "_index"):
+            self.__dict__.pop(name, None)
 
     def row(self, name: str) -> BoardRow | None:
         """The row of that name, if there is one."""
         return next((row for row in self.rows if row.name == name), None)
 
     def mismatches(self) -> list[str]:
-        """Seeds at which two rows were trained on different feedback; there should be none."""
+        """What keeps rows from being compared: other feedback at a seed, or another way of scoring."""
         lines = []
         for seed in sorted({seed for row in self.rows for seed in row.records}):
             seen = {r.records[seed].data.sha256: r.name for r in self.rows if _has_data(r, seed)}  # type: ignore[union-attr]
             if len(seen) > 1:
                 lines.append(f"seed {seed}: {' and '.join(sorted(seen.values()))} saw different feedback")
+        scorer, _ = self.board.metric.split("/")
+        scored = {ids[scorer]: name for name, ids in self.config_ids.items() if scorer in ids}
+        if len(scored) > 1:
+            lines.append(
+                f"{scorer} scored {' and '.join(sorted(scored.values()))} in different configurations"
+            )
         return lines
 
     @cached_property
-    def config_ids(self) -> dict[str, str]:
-        """For each scorer the configuration that most runs were scored with."""
-        counts: dict[str, Counter[str]] = {}
-        for row in self.rows:
-            for record in row.records.values():
-                for file in self.store.score_files(record.run_id):
-                    counts.setdefault(file.scorer, Counter())[file.config_id] += 1
-        return {
-            scorer: min(seen, key=lambda config: (-seen[config], config))
-            for scorer, seen in sorted(counts.items())
-        }
+    def is_sampled(self) -> bool:
+        """Whether the primary metric is about sampled texts."""
+        scorer, metric = self.board.metric.split("/")
+        return any(
+            self._values(row, record.run_id, scorer, PRIMARY_DECODE, metric) is not None
+            for row in self.rows
+            for record in row.records.values()
+        )
 
-    def files(self, run_id: str) -> Iterable[ScoreFile]:
-        """Score files of a run that belong to the board."""
-        return (f for f in self.store.score_files(run_id) if self.config_ids.get(f.scorer) == f.config_id)
+    @cached_property
+    def config_ids(self) -> dict[str, dict[str, str]]:
+        """For each row and scorer the configuration that most of its runs were scored with.
+
+        Other rows have no say: a run that is added changes no number of a row that it is not in.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for row in self.rows:
+            counts: dict[str, Counter[str]] = {}
+            for record in row.records.values():
+                for file in self._score_files(record.run_id):
+                    counts.setdefault(file.scorer, Counter())[file.config_id] += 1
+            found[row.name] = {
+                scorer: min(seen, key=lambda config: (-seen[config], config))
+                for scorer, seen in sorted(counts.items())
+            }
+        return found
+
+    def files(self, row: BoardRow, run_id: str) -> list[ScoreFile]:
+        """Score files of a run in the configurations of its row."""
+        chosen = self.config_ids[row.name]
+        return [file for file in self._score_files(run_id) if chosen[file.scorer] == file.config_id]
+
+    @cached_property
+    def _files(self) -> dict[str, list[ScoreFile]]:
+        return {}
+
+    def _score_files(self, run_id: str) -> list[ScoreFile]:
+        if run_id not in self._files:
+            self._files[run_id] = self.store.score_files(run_id)
+        return self._files[run_id]
+
+    @cached_property
+    def _index(self) -> Index:
+        name = digest([str(self.store.root.resolve()), self.suite, self.setting_id])[:24]
+        return Index(home() / "index" / f"{name}.npz", self.store.root)
+
+    def _values(self, row: BoardRow, run_id: str, scorer: str, decode: str, metric: str) -> Values | None:
+        for file in self.files(row, run_id):
+            if file.scorer == scorer:
+                return self._index.means(file.rows).get((decode, metric))
+        return None
 
     def prompts(self, run_id: str, scorer: str, decode: str, metric: str) -> pd.Series | None:
         """Values of a run by prompt in the order of names, samples averaged; None where it was not scored."""
-        if run_id not in self._columns:
-            self._columns[run_id] = {}
-            for file in self.files(run_id):
-                rows = pd.read_parquet(file.rows)
-                means = rows.groupby(["decode", "metric", "prompt_id"])["value"].mean()
-                for decode_, metric_ in dict.fromkeys(key[:2] for key in means.index):
-                    self._columns[run_id][file.scorer, decode_, metric_] = means.loc[decode_, metric_]
-        return self._columns[run_id].get((scorer, decode, metric))
+        row = next(r for r in self.rows if run_id in (record.run_id for record in r.records.values()))
+        values = self._values(row, run_id, scorer, decode, metric)
+        return None if values is None else pd.Series(values.means, index=list(values.prompt_ids))
 
     def table(
         self, row: BoardRow, scorer: str, decode: str, metric: str, seeds: Iterable[int] | None = None
@@ -120,25 +174,25 @@ class Setting:
         """Values of a row by seed and prompt, prompts by name; None unless every seed has them all."""
         columns = []
         for seed in row.completed if seeds is None else seeds:
-            column = self.prompts(row.records[seed].run_id, scorer, decode, metric)
+            column = self._values(row, row.records[seed].run_id, scorer, decode, metric)
             if column is None:
                 return None
             columns.append(column)
-        if not columns or not all(column.index.equals(columns[0].index) for column in columns):
+        if not columns or not all(column.prompt_ids == columns[0].prompt_ids for column in columns):
             return None
-        return np.stack([column.to_numpy(float) for column in columns])
+        return np.stack([column.means.astype(float) for column in columns])
 
     def prompt_ids(self, row: BoardRow, scorer: str, decode: str, metric: str) -> list[str]:
         """Names of the prompts of `table`."""
-        column = self.prompts(row.any_record.run_id, scorer, decode, metric)
-        return [] if column is None else list(column.index)
+        column = self._values(row, row.any_record.run_id, scorer, decode, metric)
+        return [] if column is None else list(column.prompt_ids)
 
     def scores(self, row: BoardRow, scorer: str, task: str, metric: str) -> list[float]:
         """A row's aggregates, one per completed seed that has it."""
         return [
             score.value
             for seed in row.completed
-            for file in self.files(row.records[seed].run_id)
+            for file in self.files(row, row.records[seed].run_id)
             for score in file.scores
             if (score.scorer, score.task, score.metric) == (scorer, task, metric)
         ]
@@ -148,8 +202,8 @@ def _has_data(row: BoardRow, seed: int) -> bool:
     return seed in row.records and row.records[seed].data is not None
 
 
-def load_settings(store: Store) -> list[Setting]:
-    """Load every board that the store has runs for, by suite and setting.
+def noted_settings(store: Store) -> list[Setting]:
+    """Every setting that a suite of the store asked for, by suite and setting, whether or not it was run.
 
     Runs on dev prompts and retracted runs are on none.
     """
@@ -161,15 +215,19 @@ def load_settings(store: Store) -> list[Setting]:
     settings = []
     retracted = retractions(store)
     for (suite, setting_id), (board, points) in sorted(grouped.items()):
-        rows = _rows(store, [point for point in points if point.run_id not in retracted])
+        left = tuple(point for point in points if point.run_id not in retracted)
         left_out = sorted({point.run_id for point in points} & retracted.keys())
-        if rows:
-            gone = tuple(retracted[run_id] for run_id in left_out)
-            settings.append(Setting(suite, setting_id, board, rows, store, gone))
+        gone = tuple(retracted[run_id] for run_id in left_out)
+        settings.append(Setting(suite, setting_id, board, left, store, gone))
     return settings
 
 
-def _rows(store: Store, points: list[SuitePoint]) -> tuple[BoardRow, ...]:
+def load_settings(store: Store) -> list[Setting]:
+    """Load every board that the store has runs for, by suite and setting."""
+    return [setting for setting in noted_settings(store) if setting.rows]
+
+
+def _rows(store: Store, points: Sequence[SuitePoint]) -> tuple[BoardRow, ...]:
     methods: dict[tuple[str, str], list[SuitePoint]] = {}
     for point in sorted(points, key=lambda point: (point.seed, point.run_id)):
         methods.setdefault((point.label, point.method_id), []).append(point)

@@ -56,26 +56,25 @@ def draw(results: Path, name: str, where: Where) -> Plot:
         UnknownNameError: no figure, column or value has that name.
         ResultsError: the rows that are left give no such figure.
     """
-    known: list[str] = []
-    for source in _sources(results):
+    for source in _sources(results, name):
         plots = source.plots(source.rows)
-        known += plots
         if name not in plots:
             continue
         chosen = source.plots(_choose(source.rows, where)) if where else plots
         if name not in chosen:
             raise ResultsError(f"{name}: nothing is left to draw of the chosen rows; choose more of them")
         return chosen[name]
+    known = list(figure_titles(results))
     raise UnknownNameError(
         f"{name!r}: no figure has that name{did_you_mean(name, known)}; `halobench plot --list` names them"
     )
 
 
-def _sources(results: Path) -> Iterator[_Source]:
+def _sources(results: Path, figure: str = "") -> Iterator[_Source]:
     tables = published_tables(results)
     if tables is not None:
         yield _Source("published/", tables.counts, published_plots)
-    for board in build_boards(Store(results)):
+    for board in build_boards(Store(results), figure):
         yield _Source(f"{board.stem}-", board.tables.rows, _drawer(board))
 
 
