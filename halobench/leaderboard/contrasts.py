@@ -118,7 +118,7 @@ def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str)
         return None
     depth = min(len(table) for table in tables if table is not None)
     prompts = [setting.prompt_ids(row, scorer, decode, metric) for row in (first, second)]
-    if depth < 2 or prompts[0] != prompts[1]:
+    if depth < 2 or tables[0].shape[1] < 2 or prompts[0] != prompts[1]:
         return None
     return anova(np.asarray(tables[0][:depth] - tables[1][:depth]))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from halobench.leaderboard.clusters import by_group, groups_of
 from halobench.results.journal import Retraction, retractions
 from halobench.results.record import RunRecord
 from halobench.results.store import ScoreFile, Store, SuitePoint
@@ -72,6 +73,7 @@ class Setting:
     store: Store
     retracted: tuple[Retraction, ...] = ()
     _columns: dict[str, dict[tuple[str, str, str], pd.Series]] = field(default_factory=dict)
+    _groups: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def row(self, name: str) -> BoardRow | None:
         """The row of that name, if there is one."""
@@ -117,7 +119,17 @@ class Setting:
     def table(
         self, row: BoardRow, scorer: str, decode: str, metric: str, seeds: Iterable[int] | None = None
     ) -> Float[np.ndarray, "seeds prompts"] | None:
-        """Values of a row by seed and prompt, prompts by name; None unless every seed has them all."""
+        """Values of a row by seed and prompt, prompts by name; None unless every seed has them all.
+
+        Prompts of one group are one column; see `clusters`.
+        """
+        values = self.single_prompts(row, scorer, decode, metric, seeds)
+        return None if values is None else by_group(values, self.groups(row, scorer, decode, metric))
+
+    def single_prompts(
+        self, row: BoardRow, scorer: str, decode: str, metric: str, seeds: Iterable[int] | None = None
+    ) -> Float[np.ndarray, "seeds prompts"] | None:
+        """What `table` is made from: every prompt a column."""
         columns = []
         for seed in row.completed if seeds is None else seeds:
             column = self.prompts(row.records[seed].run_id, scorer, decode, metric)
@@ -129,9 +141,18 @@ class Setting:
         return np.stack([column.to_numpy(float) for column in columns])
 
     def prompt_ids(self, row: BoardRow, scorer: str, decode: str, metric: str) -> list[str]:
-        """Names of the prompts of `table`."""
-        column = self.prompts(row.any_record.run_id, scorer, decode, metric)
+        """Names of the prompts of `single_prompts`."""
+        first = next((row.records[seed].run_id for seed in row.completed), None)
+        column = None if first is None else self.prompts(first, scorer, decode, metric)
         return [] if column is None else list(column.index)
+
+    def groups(self, row: BoardRow, scorer: str, decode: str, metric: str) -> list[str]:
+        """Group of each prompt of a row; a prompt that is in no prompt set is its own."""
+        prompt_ids = self.prompt_ids(row, scorer, decode, metric)
+        if prompt_ids and scorer not in self._groups:
+            files = self.files(row.records[row.completed[0]].run_id)
+            self._groups[scorer] = groups_of(self.store, next(f for f in files if f.scorer == scorer))
+        return [self._groups[scorer].get(name, name) for name in prompt_ids]
 
     def scores(self, row: BoardRow, scorer: str, task: str, metric: str) -> list[float]:
         """A row's aggregates, one per completed seed that has it."""

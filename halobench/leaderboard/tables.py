@@ -171,12 +171,15 @@ def _interval(key: str, table: Float[np.ndarray, "seeds prompts"] | None) -> dic
 
 
 def _seed_facts(setting: Setting, row: BoardRow) -> dict[str, Any]:
-    """Spread over seeds, collapses, and what the alignment spent."""
+    """Groups of prompts, spread over seeds, collapses, and what the alignment spent."""
     facts: dict[str, Any] = {}
     column = primary_column(setting)
     table = setting.table(row, column.scorer, column.decode, column.metric)
     if table is not None and len(table) > 1:
         facts["seed_sd"] = float(table.mean(1).std(ddof=1))
+    groups = setting.groups(row, column.scorer, column.decode, column.metric)
+    if len(set(groups)) < len(groups):
+        facts |= {"prompts": len(groups), "prompt_groups": len(set(groups))}
     collapses = setting.scores(row, "oracle", "T=1", "collapse")
     if collapses:
         count = int(sum(collapses))
@@ -261,6 +264,13 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
     if len(trials) > 1 or any(0 in pair for pair in trials):
         notes.append("Provisional: unequal tuning. The hyper-parameters were not searched with equal effort.")
     notes += [f"Not comparable: {line}." for line in setting.mismatches()]
+    if "prompt_groups" in rows:
+        counts = rows[["prompts", "prompt_groups"]].dropna().astype(int).drop_duplicates().to_numpy()
+        notes += [
+            f"{prompts} prompts in {groups} groups: those of a group are drawn together, and every interval "
+            "and comparison counts groups."
+            for prompts, groups in counts
+        ]
     missing = int(rows["seeds_missing"].sum()) if "seeds_missing" in rows else 0
     if missing:
         notes.append(f"{missing} runs of the suite are missing.")
