@@ -198,8 +198,17 @@ def verdict(low: float, high: float, margin: float) -> Verdict:
 
 
 def clopper_pearson(count: int, total: int, level: float = LEVEL) -> tuple[float, float]:
-    """Exact interval of a proportion; (0, 1) of nothing."""
+    """Exact interval of a proportion, which covers at least so often; (0, 1) of nothing."""
+    return _proportion(count, total, level, "exact")
+
+
+def wilson(count: int, total: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's interval of a proportion, which covers so often on average; near 0 and 1, too."""
+    return _proportion(count, total, level, "wilson")
+
+
+def _proportion(count: int, total: int, level: float, method: str) -> tuple[float, float]:
     if total == 0:
         return 0.0, 1.0
-    interval = stats.binomtest(count, total).proportion_ci(confidence_level=level, method="exact")
+    interval = stats.binomtest(count, total).proportion_ci(confidence_level=level, method=method)
     return float(interval.low), float(interval.high)

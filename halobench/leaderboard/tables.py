@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from halobench.leaderboard.checkpoint import across_prompts
+from halobench.leaderboard.checkpoint import across_prompts, is_binary
 from halobench.leaderboard.contrasts import (
+    CHECKPOINTS,
     Comparison,
     contrast_table,
     decodes,
@@ -19,7 +20,7 @@ from halobench.leaderboard.contrasts import (
     unranked_reason,
 )
 from halobench.leaderboard.cube import BoardRow, Setting
-from halobench.leaderboard.stats import anova, clopper_pearson
+from halobench.leaderboard.stats import anova, clopper_pearson, wilson
 
 SFT_AT_T = "sft@T"
 
@@ -165,7 +166,12 @@ def _interval(key: str, table: Float[np.ndarray, "seeds prompts"] | None) -> dic
     """Mean and 95% interval; with one seed over prompts only, which says nothing of the method."""
     low = high = None
     if table is not None and table.shape[1] >= 2:
-        low, high = (anova(table) if len(table) > 1 else across_prompts(table[0])).interval()
+        if len(table) > 1:
+            low, high = anova(table).interval()
+        elif is_binary(table):  # Student's t would leave [0, 1], or know no error where all were won
+            low, high = wilson(int(table.sum()), table.size)
+        else:
+            low, high = across_prompts(table[0]).interval()
     mean = None if table is None else float(table.mean())
     return {key: mean, f"{key}_low": low, f"{key}_high": high}
 
@@ -256,6 +262,12 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
                 f" Unadjusted, a pair is found with a power of 80% from a difference of {min(powers):.3f} to "
                 f"{max(powers):.3f} on, by pair."
             )
+    checkpoints = sum(c.family == CHECKPOINTS and c.decode == primary for c in comparisons)
+    if checkpoints:
+        notes.append(
+            f"{checkpoints} comparisons are checkpoint-level, of rows with one seed each: they speak of "
+            "these weights, not of the losses, and rank nothing."
+        )
     trials = {
         (row.any_record.recipe["tuning"]["trials"], row.any_record.recipe["tuning"]["seeds"])
         for row in setting.rows
@@ -304,7 +316,8 @@ def _conditions(setting: Setting) -> list[str]:
 def _gate_notes(comparisons: list[Comparison]) -> list[str]:
     notes = []
     for comparison, must, passes in gate(comparisons):
-        found = "separated" if comparison.adjusted.separated else "not separated"
+        separated = comparison.adjusted.separated
+        found = "not separated" if not separated else "better" if comparison.estimate.mean > 0 else "worse"
         notes.append(
             f"Control {'passed' if passes else 'FAILED'}: {comparison.first} against {comparison.second} "
             f"must come out {must}; it is {found}, {comparison.estimate.mean:+.3f} "

@@ -225,7 +225,7 @@ def test_without_a_second_temperature_nothing_is_said_of_robustness(tmp_path):
         ("sft_again", "sft", 0.5, "passed"),
         ("sft_again", "sft", 0.875, "FAILED"),
         ("random_label", "reference", 0.5, "passed"),
-        ("random_label", "reference", 0.125, "FAILED"),
+        ("random_label", "reference", 0.125, "passed"),  # it may do harm
         ("random_label", "reference", 0.875, "FAILED"),
     ],
 )
@@ -245,7 +245,7 @@ def test_the_same_loss_on_other_seeds_is_compared_though_no_seed_is_common(tmp_p
     board = board_of(tmp_path, [*row("sft", first), *again], family=("sft",))
     found = contrast(board, "sft_again", "sft")
     assert (found["family"], found["num_seeds"]) == ("controls", 3)
-    assert found["difference"] == pytest.approx((second[:3] - first).mean(), abs=1e-12)
+    assert found["difference"] == pytest.approx(second.mean() - first.mean(), abs=1e-12)  # all of its seeds
 
 
 def test_equal_rows_are_inconclusive_and_have_no_interval(tmp_path):
