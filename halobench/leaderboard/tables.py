@@ -20,9 +20,12 @@ from halobench.leaderboard.contrasts import (
     unranked_reason,
 )
 from halobench.leaderboard.cube import BoardRow, Setting
+from halobench.leaderboard.length_control import length_controlled
 from halobench.leaderboard.stats import anova, clopper_pearson, wilson
 
 SFT_AT_T = "sft@T"
+LENGTH = "length"
+BASELINE_LENGTH = "length_baseline"
 
 
 class Column(NamedTuple):
@@ -155,6 +158,7 @@ def _row_record(setting: Setting, row: BoardRow, rank: tuple[int, int] | None) -
     for key, scorer, task, metric in WHOLE:
         values = setting.scores(row, scorer, task, metric)
         record[key] = float(np.mean(values)) if values else None
+    record |= _at_equal_length(setting, row)
     record |= _seed_facts(setting, row)
     tuning = row.any_record.recipe["tuning"]
     record["tuning_trials"] = tuning["trials"]
@@ -174,6 +178,25 @@ def _interval(key: str, table: Float[np.ndarray, "seeds prompts"] | None) -> dic
             low, high = across_prompts(table[0]).interval()
     mean = None if table is None else float(table.mean())
     return {key: mean, f"{key}_low": low, f"{key}_high": high}
+
+
+def _at_equal_length(setting: Setting, row: BoardRow) -> dict[str, Any]:
+    """Length-controlled win rate, where the judge's rows have the lengths of what was compared."""
+    scorer, decode = primary_column(setting)[1:3]
+    places = [(scorer, decode, metric) for metric in ("winrate", LENGTH, BASELINE_LENGTH)]
+    wins, ours, theirs = (setting.single_prompts(row, *place) for place in places)
+    asked = [setting.prompt_ids(row, *place) for place in places]
+    if wins is None or ours is None or theirs is None or not asked[0] == asked[1] == asked[2]:
+        return {}
+    facts: dict[str, Any] = {"length_ratio": float(ours.mean() / theirs.mean())}
+    found = length_controlled(wins, ours - theirs, setting.groups(row, *places[0]))
+    if found is not None:
+        for key, value, ends in (
+            ("lc_winrate", found.winrate, found.interval()),
+            ("length_gamma", found.gamma.mean, found.gamma.interval()),
+        ):
+            facts |= {key: value, f"{key}_low": ends[0], f"{key}_high": ends[1]}
+    return facts
 
 
 def _seed_facts(setting: Setting, row: BoardRow) -> dict[str, Any]:
@@ -283,6 +306,11 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
             "and comparison counts groups."
             for prompts, groups in counts
         ]
+    if "lc_winrate" in rows:
+        notes.append(
+            "The win rate at equal length takes out the judge's taste for length, and with it all that "
+            "length makes better or worse: it ranks nothing."
+        )
     missing = int(rows["seeds_missing"].sum()) if "seeds_missing" in rows else 0
     if missing:
         notes.append(f"{missing} runs of the suite are missing.")

@@ -70,6 +70,7 @@ def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:
             "interval",
         ),
         ("winrate_star", "Win rate, T*", "interval"),
+        ("lc_winrate", "At equal length", "interval"),
         ("sft_at_same_entropy", "SFT as sure", "share"),
         ("winrate_reference", "Beats reference", "share"),
         ("utility", "Utility", "signed"),

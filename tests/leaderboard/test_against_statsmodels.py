@@ -5,15 +5,19 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact
+from statsmodels.genmod import families
+from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar as contingency_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
+from statsmodels.tools import add_constant
 
 from halobench.leaderboard.checkpoint import across_prompts, mcnemar
 from halobench.leaderboard.clusters import by_group
 from halobench.leaderboard.counts import compare_family
+from halobench.leaderboard.length_control import length_controlled
 from halobench.leaderboard.stats import anova, clopper_pearson, holm, wilson
 from tests.leaderboard.test_clusters import grouped
 
@@ -75,3 +79,16 @@ def test_mcnemars_exact_test():
     first, second = (stream.random((2, 60)) < [[0.7], [0.5]]).astype(float)
     table = [[np.sum((first == a) & (second == b)) for b in (1, 0)] for a in (1, 0)]
     assert mcnemar(first, second) == pytest.approx(contingency_mcnemar(table, exact=True).pvalue)
+
+
+def test_length_control_is_the_fractional_logit_with_its_robust_error():
+    stream = np.random.default_rng(5)
+    excess = stream.normal(3, 8, (1, 400))
+    x = np.tanh(excess / excess.std())
+    wins = np.clip(1 / (1 + np.exp(0.5 - 0.8 * x)) + stream.normal(0, 0.2, x.shape), 0, 1)
+    model = GLM(wins[0], add_constant(x[0]), family=families.Binomial())
+    fit = model.fit(cov_type="HC0", tol=1e-12)
+    found = length_controlled(wins, excess, range(400))
+    assert (found.theta.mean, found.gamma.mean) == pytest.approx(tuple(fit.params), rel=1e-6)
+    expected = fit.bse * math.sqrt(400 / 399)  # HC0 divides by n, the variance of a mean by n - 1
+    assert (found.theta.stderr, found.gamma.stderr) == pytest.approx(tuple(expected), rel=1e-6)
