@@ -37,7 +37,8 @@ def test_the_preferred_answers_win_half_against_themselves(winrate):
 
 @pytest.mark.parametrize("scorer", [OracleScorer, AlpacaEvalScorer])
 def test_no_constant_reply_comes_before_what_the_staff_says(winrate, scorer):
-    staff = winrate([[text] for text in WORLD.best_of([row.prompt for row in PROMPTS.rows], 1, seed=5)], scorer)
+    answers = WORLD.best_of([row.prompt for row in PROMPTS.rows], 1, seed=5)
+    staff = winrate([[answer] for answer in answers], scorer)
     for reply in NULL:
         assert winrate([[reply]] * len(PROMPTS.rows), scorer) < staff - 0.05
     assert staff < 0.5  # annotators had a choice of two
