@@ -80,7 +80,9 @@ def import_(arguments: argparse.Namespace) -> int:
     found = read_foreign(arguments.source, arguments.path, arguments.name)
     file = add_import(store, found)
     checkpoints = len({score.checkpoint for score in found.scores})
-    print(f"{file}: {len(found.scores)} numbers of {checkpoints} checkpoints; never ranked, on no board")
+    print(
+        f"{file}: {len(found.scores)} numbers of {checkpoints} checkpoints; never ranked, shown below boards"
+    )
     for reason, count in found.drops.items():
         print(f"left out: {count}, because: {reason}")
     return 0

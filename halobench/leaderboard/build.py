@@ -13,6 +13,7 @@ import pandas as pd
 from halobench.leaderboard.contrasts import compare
 from halobench.leaderboard.cube import Setting, load_settings
 from halobench.leaderboard.figures import make_plots, save_figure
+from halobench.leaderboard.imported import imported_table
 from halobench.leaderboard.page import render_page
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
@@ -20,6 +21,7 @@ from halobench.leaderboard.published_text import BuiltPublished
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
 from halobench.results.store import Store
+from halobench.results.tidy import write_csv as write_quoted
 from halobench.storage import atomic_folder
 
 
@@ -56,6 +58,7 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
     store = Store(results)
     boards = [board._replace(plots=make_plots(board.setting, board.tables)) for board in build_boards(store)]
     published = build_published(results)
+    imported = imported_table(store)
     with atomic_folder(target) as folder:
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
@@ -67,11 +70,13 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
                 stem = f"{board.stem}-{plot.name}"
                 save_figure(plot.figure, figures / f"{stem}.svg")
                 write_csv(figures / f"{stem}.csv", [plot.table])
+        if len(imported):
+            write_quoted(rounded(imported), folder / "imported.csv")
         if published is not None:
             _write_published(folder / "published", published)
         version = store.data_version()
         (folder / "README.md").write_text(
-            render_markdown(boards, version, published), encoding="utf-8", newline="\n"
+            render_markdown(boards, version, published, imported), encoding="utf-8", newline="\n"
         )
         (folder / "index.html").write_text(
             render_page(boards, version, published), encoding="utf-8", newline="\n"
