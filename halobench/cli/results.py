@@ -25,18 +25,23 @@ from halobench.storage import write_text
 
 
 def validate(arguments: argparse.Namespace) -> int:
-    """Check everything of a results folder; exit 1 if anything is wrong."""
+    """Check everything of a results folder; exit 1 if anything is wrong, and only warn of what is strange."""
+    from halobench.leaderboard.audit import suspicions
+
     store = _existing(arguments.results)
     with _bar() as report:
         found = find_problems(store, report)
     for problem in found.problems:
         print(problem)
+    warnings = list(found.warnings) if found.problems else [*found.warnings, *suspicions(store)]
+    for warning in warnings:
+        print(f"warning: {warning}")
     if found.problems:
         print(f"{len(found.problems)} problems in {found.num_runs} runs", file=sys.stderr)
         return 1
     print(
-        f"{arguments.results}: {found.num_runs} runs, all well; {found.num_whole} scores of whole runs have "
-        "no per-prompt rows and were not computed again"
+        f"{arguments.results}: {found.num_runs} runs, all well, {len(warnings)} warnings; {found.num_whole} "
+        "scores of whole runs have no per-prompt rows and were not computed again"
     )
     return 0
 
