@@ -140,10 +140,10 @@ def _incomplete_suites(store: Store) -> Iterator[str]:
         if missing:
             rows = [f"{label}: seeds {', '.join(map(str, seeds))}" for label, seeds in missing.items()]
             more = f" and {len(rows) - _SHOWN} more rows" if len(rows) > _SHOWN else ""
-            num_missing = sum(map(len, missing.values()))
+            shown = "; ".join(rows[:_SHOWN]) + more
             yield (
-                f"{file}: {num_missing} of its {len(points)} runs are not recorded ({'; '.join(rows[:_SHOWN])}"
-                f"{more}); go on with `halobench run`, or add them with `halobench results add`"
+                f"{file}: {sum(map(len, missing.values()))} of its {len(points)} runs are not recorded "
+                f"({shown}); go on with `halobench run`, or add them with `halobench results add`"
             )
 
 
