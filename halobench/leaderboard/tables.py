@@ -306,6 +306,17 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
             "and comparison counts groups."
             for prompts, groups in counts
         ]
+    fell = rows[rows["collapses"] > 0] if "collapses" in rows else rows[:0]
+    if len(fell):
+        counts = "; ".join(
+            f"{row['row']} {int(row['collapses'])} of {row['seeds']} seeds "
+            f"[{row['collapse_low']:.0%}, {row['collapse_high']:.0%}]"
+            for _, row in fell.iterrows()
+        )
+        notes.append(
+            f"Collapsed, with exact 95% intervals of how often: {counts}. The interval of a mean does not cover "
+            "the next seed's collapse."
+        )
     if "lc_winrate" in rows:
         notes.append(
             "The win rate at equal length takes out the judge's taste for length, and with it all that "

@@ -264,6 +264,16 @@ def test_collapses_have_an_exact_interval(tmp_path):
     assert list(found) == pytest.approx([1, 0.008403759, 0.9057007], abs=1e-6)
 
 
+def test_what_collapsed_is_said_in_words(tmp_path):
+    many = row("kto", wins(0.75, 20, shift=1))
+    fell = [run._replace(aggregates={("T=1", "collapse"): run.recipe.seed in (4, 9)}) for run in many]
+    whole = [run._replace(aggregates={("T=1", "collapse"): 0.0}) for run in BASE[:3]]
+    board = board_of(tmp_path / "fell", [*whole, *fell])
+    [text] = note(board, "Collapsed")
+    assert "intervals of how often: kto 2 of 20 seeds [1%, 32%]. The" in text  # R: binom.test(2, 20)$conf.int
+    assert not note(board_of(tmp_path / "whole", whole), "Collapsed")
+
+
 def test_a_board_may_be_about_a_metric_of_your_own_scorer(tmp_path):
     def own(runs):
         return [run._replace(values={("T=1", "politeness"): run.values["T=1", "winrate"]}) for run in runs]
