@@ -109,6 +109,8 @@ def verify(arguments: argparse.Namespace) -> int:
         print(
             f"not made again: {', '.join(found.reused)}; with another folder in HALOBENCH_HOME they are too"
         )
+    if found.otherwise:
+        print(f"run otherwise, which may change last digits: {'; '.join(found.otherwise)}")
     line = found.line
     verdict = "agrees" if line.agrees else "DIFFERS"
     print(

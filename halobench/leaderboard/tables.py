@@ -300,11 +300,11 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
         notes.append("Provisional: unequal tuning. The hyper-parameters were not searched with equal effort.")
     notes += [f"Not comparable: {line}." for line in setting.mismatches()]
     if "prompt_groups" in rows:
-        counts = rows[["prompts", "prompt_groups"]].dropna().astype(int).drop_duplicates().to_numpy()
+        sizes = rows[["prompts", "prompt_groups"]].dropna().astype(int).drop_duplicates().to_numpy()
         notes += [
             f"{prompts} prompts in {groups} groups: those of a group are drawn together, and every interval "
             "and comparison counts groups."
-            for prompts, groups in counts
+            for prompts, groups in sizes
         ]
     fell = rows[rows["collapses"] > 0] if "collapses" in rows else rows[:0]
     if len(fell):
@@ -314,8 +314,8 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
             for _, row in fell.iterrows()
         )
         notes.append(
-            f"Collapsed, with exact 95% intervals of how often: {counts}. The interval of a mean does not cover "
-            "the next seed's collapse."
+            f"Collapsed, with exact 95% intervals of how often: {counts}. The interval of a mean does not "
+            "cover the next seed's collapse."
         )
     if "lc_winrate" in rows:
         notes.append(
