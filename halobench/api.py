@@ -73,11 +73,9 @@ def run(
     """
     if loss is not None and _source_file(loss) is None:
         jobs = 0
+    stated = None if loss is None else _stated(loss)
     done = run_suite(
-        recipe,
-        overrides=overrides,
-        plugins=[str(plugin) for plugin in plugins],
-        loss=loss,
+        compose(recipe, overrides, [str(plugin) for plugin in plugins], loss=stated),
         jobs=jobs,
         results=Path(results),
         limit=limit,
@@ -90,11 +88,8 @@ def run(
 
 
 def run_suite(
-    recipe: str | Path,
+    suite: Suite,
     *,
-    overrides: Sequence[str] = (),
-    plugins: Sequence[str] = (),
-    loss: Loss | None = None,
     jobs: int | None = None,
     results: Path = DEFAULT_RESULTS,
     limit: int | None = None,
@@ -106,7 +101,6 @@ def run_suite(
     from halobench.leaderboard.build import build
     from halobench.pool import Silent
 
-    suite = compose(recipe, overrides, plugins, loss=None if loss is None else _stated(loss))
     store = Store(results)
     tasks = missing_tasks(suite.recipes, store, limit=limit, force=force)
     store.add_suite(suite.name, suite.recipes)

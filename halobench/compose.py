@@ -17,8 +17,9 @@ from halobench.errors import HalobenchError, RecipeError
 from halobench.recipe import Recipe
 from halobench.recipe_file import find_recipe, load_yaml, mapping, read_recipe, texts
 from halobench.registry import LOSSES, did_you_mean, load_plugin
+from halobench.search import search_points
 
-FILE_KEYS = ("extends", "matrix", "controls", "loss_defaults")
+FILE_KEYS = ("extends", "matrix", "controls", "loss_defaults", "search")
 _DEFAULT_FILE_KEYS = ("loss", "optim", "tuning")
 _SEED_AXES = ("loss", "seed", "base_seed", "world_seed")
 COMMAND_LINE = "the command line"
@@ -123,6 +124,10 @@ def compose(
     stated |= {} if loss is None else {"loss": loss["loss"]}
     document["plugins"] = [*files, *(loss or {}).get("plugins", [])]
     document.setdefault("suite", path.stem)
+    if "search" in document:
+        matrix = mapping(document.get("matrix"))
+        drawn = search_points(document["search"], str(recipe))
+        document["matrix"] = {**matrix, "points": [*_list(matrix.get("points")), *drawn]}
     _declare_family(document)
     points, notes = _points(document, stated, str(recipe), origins)
     recipes = [check_point(p.values, p.where, FILE_KEYS, problems, planned=planned) for p in points]

@@ -1,11 +1,9 @@
-"""What a run will put through its model, counted on the data or from published sizes, and what that costs."""
+"""What a run takes: tokens, FLOPs and memory, before it runs."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from transformers import AutoConfig, LlamaConfig
 
@@ -20,53 +18,16 @@ from halobench.cost import (
     memory,
     shape_of,
 )
+from halobench.counting import SAMPLERS, Counts, count
 from halobench.losses.base import Loss
 from halobench.materials import Materials
-from halobench.published.sizes import UNFETCHED, model_config, sizes_of
+from halobench.published.sizes import UNFETCHED, model_config
 from halobench.recipe import Recipe
-from halobench.sections import Data
 from halobench.stages import stages_of
 from halobench.storage import digest
-from halobench.training.data import alignment_plan, alignment_view
 
-_ESTIMATED_ROWS = 200
-# of GPT-NeoX's tokenizer on HH-RLHF, OpenAssistant, UltraFeedback and the KTO mix: 3.7, 4.3, 4.1, 4.2
-_CHARACTERS_PER_TOKEN = 4.1
-_SAMPLERS = ("oracle", "alpaca_eval")
 # texts that are sampled at the same time, and bytes of their keys and values on a GPU; see generation.py
 _NUM_TEXTS, _KEPT_BYTES = 1024, 2**33
-
-
-class Counts(NamedTuple):
-    """Sizes of a run's alignment, and of what its stages share.
-
-    Attributes:
-        steps: optimizer steps.
-        units: that all steps together hold.
-        completions: in these.
-        rows: distinct completions of the view.
-        prompts: distinct ones that these answer, once for each unit.
-        demonstrations: of the SFT stage, in one epoch.
-        test: prompts that are scored.
-        dev: prompts that choose a temperature.
-        pairs: of the base selection.
-        prompt: mean tokens of a prompt.
-        completion: mean tokens of a completion.
-        document: mean tokens of a world's document.
-    """
-
-    steps: int
-    units: int
-    completions: int
-    rows: int
-    prompts: int
-    demonstrations: int
-    test: int
-    dev: int
-    pairs: int
-    prompt: float
-    completion: float
-    document: float
 
 
 @dataclass(frozen=True)
@@ -90,7 +51,7 @@ class Cost:
 def estimate(recipe: Recipe) -> Cost:
     """Estimate what a run takes."""
     loss = Materials(recipe).loss
-    counts = _counts(recipe, loss)
+    counts = count(recipe)
     shape = _shape(recipe)
     trained = _adapter(recipe, shape)
     recomputes = recipe.execution.gradient_checkpointing
@@ -170,7 +131,7 @@ def _scored(recipe: Recipe, counts: Counts) -> Traffic:
     scoring = recipe.scoring
     if "implied_reward" in scoring.scorers and recipe.evaluate == "aligned":
         total += Traffic.of(counts.test, 2 * counts.test, counts.prompt, counts.completion)
-    if set(_SAMPLERS) & set(scoring.scorers):
+    if set(SAMPLERS) & set(scoring.scorers):
         choices = [scoring.samples_per_prompt if t > 0 else 1 for t in scoring.temperatures]
         passes = [(counts.dev, samples) for samples in choices] if "oracle" in scoring.scorers else []
         passes += [(counts.test, scoring.samples_per_prompt)] * (2 if passes else 1)  # at T=1, and at T*
@@ -184,7 +145,7 @@ def _rows_key(recipe: Recipe) -> str:
     data = recipe.data.model_dump(mode="json", exclude_defaults=True)
     thinned = {
         key: data[key]
-        for key in ("answers", "desirable_fraction", "undesirable_fraction", "demonstrations")
+        for key in ("answers", "fraction", "desirable_fraction", "undesirable_fraction", "demonstrations")
         if key in data
     }
     return digest(
@@ -201,7 +162,7 @@ def _rows_key(recipe: Recipe) -> str:
 def _memory(recipe: Recipe, shape: Shape, trained: int | None, counts: Counts, trains: Traffic) -> Memory:
     execution = recipe.execution
     step = trains.tokens / max(1, counts.steps)
-    samples = bool(set(_SAMPLERS) & set(recipe.scoring.scorers))
+    samples = bool(set(SAMPLERS) & set(recipe.scoring.scorers))
     adapter = recipe.adapter
     return memory(
         shape,
@@ -247,119 +208,3 @@ def _shape_at(path: str, *, is_here: bool) -> Shape:
         return shape_of(AutoConfig.from_pretrained(path))
     values = dict(model_config(path) or {})
     return shape_of(AutoConfig.for_model(values.pop("model_type"), **values))
-
-
-def _counts(recipe: Recipe, loss: Loss) -> Counts:
-    if recipe.content["source"].startswith(UNFETCHED):
-        return _published_counts(recipe)
-    return _exact_counts(recipe, loss)
-
-
-def _exact_counts(recipe: Recipe, loss: Loss) -> Counts:
-    """Count on the data; lengths are those of the first rows."""
-    materials = Materials(recipe)
-    prompt, completion = _lengths(materials)
-    document = 0.0
-    if recipe.base is not None:
-        texts = materials.world.documents(
-            min(_ESTIMATED_ROWS, recipe.base.num_documents), seed=recipe.base_seed
-        )
-        encoder = materials.encoder(materials.tokenizer)
-        encoded = encoder.documents([text.text for text in texts])
-        document = sum(len(begin) + len(rest) for begin, rest in encoded) / len(texts)
-    steps = units = completions = rows = prompts = 0
-    if recipe.evaluate == "aligned":
-        view = alignment_view(materials)
-        plan = alignment_plan(materials, view)
-        sizes = {number: len(unit) for number, unit in view.units.items()}
-        steps = len(plan)
-        units = sum(sizes[unit] > 0 for step in plan for unit in step)
-        completions = sum(sizes[unit] for step in plan for unit in step)
-        rows = len({example.response.response_id for example in view.examples})
-        prompts = sum(size > 0 for size in sizes.values())
-    scored = len(materials.prompts.rows)
-    samples = set(_SAMPLERS) & set(recipe.scoring.scorers)
-    chosen = {label.response_id for label in materials.feedback.labels if label.desirable}
-    return Counts(
-        steps,
-        units,
-        completions,
-        rows,
-        prompts,
-        len(chosen),
-        scored,
-        len(materials.dev_prompts.rows) if samples else 0,
-        len(materials.feedback.pairs),
-        prompt,
-        completion,
-        document,
-    )
-
-
-def _lengths(materials: Materials) -> tuple[float, float]:
-    """Mean tokens of prompt and completion; by the characters where the tokenizer is not here."""
-    rows = list(materials.feedback.responses.values())[:_ESTIMATED_ROWS]
-    data = materials.recipe.data
-    model = materials.recipe.model
-    if model.tokenizer is None and materials.recipe.content.get("model", "").startswith(UNFETCHED):
-        asked = sum(len(turn.content) for row in rows for turn in row.prompt) / len(rows)
-        written = sum(len(row.completion) for row in rows) / len(rows)
-        return _cut(data, asked / _CHARACTERS_PER_TOKEN, written / _CHARACTERS_PER_TOKEN)
-    encoded = materials.encoder(materials.tokenizer).encode([(row.prompt, row.completion) for row in rows])
-    prompts, completions = (sum(len(row[side]) for row in encoded) for side in (0, 1))
-    return prompts / len(rows), completions / len(rows)
-
-
-def _cut(data: Data, prompt: float, completion: float) -> tuple[float, float]:
-    """Means as the recipe's lengths cut them, as if all texts were of the mean length."""
-    kept = min(prompt, data.max_prompt_length)
-    return kept, min(completion, data.max_length - kept)
-
-
-def _published_counts(recipe: Recipe) -> Counts:
-    """Count by published sizes, as views and plans would."""
-    data, budget = recipe.data, recipe.budget
-    sizes = sizes_of(data)
-    if sizes is None:
-        raise ValueError("check_point refuses what has no published sizes")
-    prompt, completion = _cut(data, sizes.prompt_tokens, sizes.completion_tokens)
-    base_units = sizes.pairs or sizes.desirable + sizes.undesirable
-    chosen = 1.0 if data.num_pairs is None else min(1.0, data.num_pairs / base_units)
-    per_unit = 2 if sizes.pairs else 1
-    base_units = round(chosen * base_units)
-    desirable = chosen * sizes.desirable * data.desirable_fraction
-    undesirable = chosen * sizes.undesirable * data.undesirable_fraction
-    if recipe.view == "Pairs":
-        units = base_units * data.desirable_fraction * data.undesirable_fraction
-        completions = 2 * units
-    elif recipe.view == "Demonstrations":
-        units = completions = desirable
-    else:
-        completions = desirable + undesirable
-        if data.answers == "one_per_prompt":
-            completions = min(completions, chosen * sizes.prompts)
-        units = min(base_units, completions)
-    in_step = budget.batch_pairs * (1 if sizes.pairs or recipe.view == "Demonstrations" else 2)
-    epochs = budget.epochs * budget.multiple
-    each = completions / units
-    if budget.match == "pairs":
-        passed = epochs * units
-    elif budget.match == "steps":
-        passed = math.ceil(epochs * base_units * per_unit / 2 / budget.batch_pairs) * in_step
-    else:
-        passed = math.ceil(epochs * base_units * per_unit / each / in_step) * in_step
-    test = min(sizes.test, recipe.scoring.num_prompts or sizes.test)
-    return Counts(
-        steps=math.ceil(passed / in_step),
-        units=round(passed),
-        completions=round(passed * each),
-        rows=round(completions),
-        prompts=round(units),
-        demonstrations=round(chosen * sizes.desirable),
-        test=test,
-        dev=test,
-        pairs=round(chosen * sizes.pairs),
-        prompt=prompt,
-        completion=completion,
-        document=0.0,
-    )

@@ -164,7 +164,7 @@ class Recipe(Section):
         uses_z0 = loss(**{k: v for k, v in self.loss.items() if k != "name"}).uses_z0
         on_demonstrations = self.view == "Demonstrations"
         # absent where everything is kept, as in runs from before there was a choice
-        keys = {"answers", "desirable_fraction", "label_noise", "contradicting_share"}
+        keys = {"answers", "fraction", "desirable_fraction", "label_noise", "contradicting_share"}
         keys |= set() if on_demonstrations else {"undesirable_fraction"}
         keys |= set() if self.view == "Pairs" else {"contradictions"}
         return {

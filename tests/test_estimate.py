@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tokenizers.pre_tokenizers import Whitespace
 
-from halobench import estimate as estimates
+from halobench import counting
 from halobench.compose import compose
 from halobench.estimate import estimate
 from halobench.materials import Materials
@@ -55,16 +55,17 @@ def recipe(tmp_path):
 
 
 @pytest.mark.parametrize("match", ["pairs", "steps", "examples"])
-@pytest.mark.parametrize("epochs", [1, 2.5])
-def test_published_sizes_give_what_counting_gives(recipe, monkeypatch, match, epochs):
-    for known in recipe(budget={"match": match, "epochs": epochs, "batch_pairs": 8}):
+@pytest.mark.parametrize(("epochs", "fraction"), [(1, 1), (2.5, 1), (1, 0.5)])
+def test_published_sizes_give_what_counting_gives(recipe, monkeypatch, match, epochs, fraction):
+    axis = {"loss": LOSSES, "data.fraction": [fraction]}
+    for known in recipe(budget={"match": match, "epochs": epochs, "batch_pairs": 8}, matrix=axis):
         materials = Materials(known)
         encoder = materials.encoder(materials.tokenizer)
         row = next(iter(materials.feedback.responses.values()))
         [(prompt, completion, _)] = encoder.encode([(row.prompt, row.completion)])
         assert len(completion) == 5  # four words and the end
         sizes = Sizes(60, 60, 60, 60, 8, len(prompt), 5)
-        monkeypatch.setattr(estimates, "sizes_of", lambda data, sizes=sizes: sizes)
+        monkeypatch.setattr(counting, "sizes_of", lambda data, sizes=sizes: sizes)
         away = known.model_copy(update={"content": {**known.content, "source": f"{UNFETCHED}rows"}})
         counted, published = estimate(known), estimate(away)
         assert counted.tokens == published.tokens > 0

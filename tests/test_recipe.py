@@ -248,10 +248,11 @@ def test_what_is_kept_of_the_feedback_makes_a_row(loss):
         {"data.answers": "one_per_prompt"},
         {"data.label_noise": 0.1},
         {"data.contradicting_share": 0.1},
+        {"data.fraction": 0.1},
         {"data.desirable_fraction": 0.1},
         {"data.undesirable_fraction": 0.1},
     )
-    assert len({make_recipe(loss=loss, **change).method_id for change in changes}) == 6
+    assert len({make_recipe(loss=loss, **change).method_id for change in changes}) == 7
 
 
 @pytest.mark.parametrize(("loss", "num_runs"), [("dpo", 1), ("kto", 3), ("csft", 3), ("sft", 3)])

@@ -7,13 +7,10 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from halobench.errors import HalobenchError
 from halobench.storage import digest
-
-if TYPE_CHECKING:
-    pass
 
 Where = Callable[[str], str]
 

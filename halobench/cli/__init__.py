@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halobench.api import DEFAULT_RESULTS
-from halobench.cli import data, inspect, maintain, plan, plot, power, results, runs
+from halobench.cli import data, inspect, maintain, plan, plot, power, results, runs, tune
 from halobench.errors import HalobenchError
 from halobench.results.import_readers import SOURCES
 
@@ -23,6 +23,10 @@ _EXAMPLES = {
   halobench run quickstart seed=0 data.num_pairs=600 --results try
   halobench run quickstart --plugin hinge_kto.py loss.name=hinge_kto
   halobench run my_recipe.yaml loss.beta=0.3 'seed=[0,1,2]' --jobs 4""",
+    "tune": """examples:
+  halobench tune studies/tuning                                     what a search finds
+  halobench tune studies/tuning --write recipes/losses/cafe         and take its values as defaults
+  halobench tune my_search.yaml search.trials=48 'seed=[100,101,102]'""",
     "plan": """examples:
   halobench plan quickstart
   halobench plan quickstart seed=0 --json
@@ -132,11 +136,18 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     run = _verb(verbs, "run", runs.run, "run what is missing of a recipe, then rebuild its board")
-    _add_recipe(run)
-    run.add_argument("--jobs", type=int, metavar="N", help="worker processes; by default one per processor")
-    run.add_argument("--limit", type=int, metavar="N", help="at most so many missing runs")
-    run.add_argument("--force", action="store_true", help="run again what is recorded, and compare")
-    _add_results(run)
+    _add_running(run)
+
+    tunes = _verb(
+        verbs,
+        "tune",
+        tune.tune,
+        "search hyper-parameters with equal effort for every loss, on dev prompts",
+    )
+    _add_running(tunes)
+    tunes.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="write what was chosen there, a file for each loss"
+    )
 
     plans = _verb(
         verbs, "plan", plan.plan, "validate and expand a recipe, say what it takes; fetch and run nothing"
@@ -321,8 +332,19 @@ def _verb(
         epilog=_EXAMPLES[examples or name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(handler=handler)
+    parser.set_defaults(handler=handler, verb=name)
     return parser
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """Add what verbs share that run a recipe."""
+    _add_recipe(parser)
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="worker processes; by default one per processor"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="at most so many missing runs")
+    parser.add_argument("--force", action="store_true", help="run again what is recorded, and compare")
+    _add_results(parser)
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

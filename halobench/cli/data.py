@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from halobench.cli.progress import phase_display
 from halobench.compose import compose
 from halobench.recipe import Recipe
 from halobench.storage import digest
@@ -18,6 +19,7 @@ _OF_A_VIEW = {
     "contradicting_share",
     "contradictions",
     "answers",
+    "fraction",
     "desirable_fraction",
     "undesirable_fraction",
     "demonstrations",
@@ -32,7 +34,8 @@ def data(arguments: argparse.Namespace) -> int:
         if recipe.evaluate == "aligned":
             key = digest([recipe.selection_identity, recipe.data_seed, recipe.split, recipe.world_seed])
             selections.setdefault(key, []).append(recipe)
-    reports = [_report(recipes) for recipes in selections.values()]
+    with phase_display() as report:
+        reports = [_report(recipes, report) for recipes in selections.values()]
     if arguments.json:
         print(json.dumps({"suite": suite.name, "selections": reports}, indent=2, ensure_ascii=False))
     else:
@@ -40,14 +43,14 @@ def data(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(recipes: Sequence[Recipe]) -> dict[str, Any]:
+def _report(recipes: Sequence[Recipe], report: Callable[[str, int, int], None]) -> dict[str, Any]:
     """Everything about the selection that these recipes share."""
     from halobench.data.report import lengths, num_words, summarise
     from halobench.data.sources.files import FileSource
     from halobench.materials import Materials
     from halobench.scoring.leakage import leakage
 
-    materials = Materials(recipes[0])
+    materials = Materials(recipes[0], report=report)
     source, feedback = materials.source, materials.feedback
     tokens = materials.tokens
     splits = source.splits if isinstance(source, FileSource) else {}

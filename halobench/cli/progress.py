@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,36 @@ def progress_display() -> Iterator[Watcher]:
         yield _Lines()
 
 
+@contextmanager
+def phase_display() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what is told phase, done and total of something long: a bar per phase where people can see it."""
+    console = Console(stderr=True)
+    with _progress(console) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in bars:
+                bars[phase] = progress.add_task(phase, total=total)
+            progress.update(bars[phase], completed=done, total=total)
+
+        yield report
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=600,
+        disable=not console.is_terminal,
+    )
+
+
 class _Rate(ProgressColumn):
     """Steps per second, or runs per minute where they are slow."""
 
@@ -51,17 +81,7 @@ class _Bars:
     """Live bars."""
 
     def __init__(self, console: Console) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            speed_estimate_period=600,
-        )
+        self.progress = _progress(console)
         self._suite: TaskID | None = None
         self._workers: dict[int, TaskID] = {}
         self._phases: dict[int, str] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halobench.api import SuiteRun, board_folder, run_suite
+from halobench.compose import Suite, compose
 from halobench.errors import ResultsError
 from halobench.results.store import Store
 
@@ -20,32 +21,38 @@ if TYPE_CHECKING:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing, show the board, say what is left."""
+    suite = compose(arguments.recipe, arguments.overrides, arguments.plugin)
+    done = run_watched(suite, arguments)
+    if done.board is None:
+        return 130
+    _print_boards(board for board in done.boards if board.setting.suite == suite.name)
+    print(f"board: {done.board / 'index.html'}")
+    if done.outcome.done:
+        print(_where_time_went(done.outcome, Store(arguments.results)))
+    return 1 if done.outcome.failed or done.outcome.skipped else 0
+
+
+def run_watched(suite: Suite, arguments: argparse.Namespace) -> SuiteRun:
+    """Run what is missing of a suite in front of the user, and say what failed, or how to go on."""
     from halobench.cli.progress import progress_display
 
     with progress_display() as watcher:
         done = run_suite(
-            arguments.recipe,
-            overrides=arguments.overrides,
-            plugins=arguments.plugin,
+            suite,
             jobs=arguments.jobs,
             results=arguments.results,
             limit=arguments.limit,
             force=arguments.force,
             watcher=watcher,
         )
-    for note in done.suite.notes:
+    for note in suite.notes:
         print(f"note: {note}", file=sys.stderr)
     _report_failures(done)
     if done.board is None:
         left = _missing(done, arguments.results)
         print(f"stopped: {len(done.outcome.done)} runs done now, {left} left; go on with:", file=sys.stderr)
         print(f"  {_command(arguments)}", file=sys.stderr)
-        return 130
-    _print_boards(board for board in done.boards if board.setting.suite == done.suite.name)
-    print(f"board: {done.board / 'index.html'}")
-    if done.outcome.done:
-        print(_where_time_went(done.outcome, Store(arguments.results)))
-    return 1 if done.outcome.failed or done.outcome.skipped else 0
+    return done
 
 
 def _where_time_went(outcome: Outcome, store: Store) -> str:
@@ -80,7 +87,14 @@ def _missing(done: SuiteRun, results: Path) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    parts = ["halobench", "run", arguments.recipe, *arguments.overrides, "--results", str(arguments.results)]
+    parts = [
+        "halobench",
+        arguments.verb,
+        arguments.recipe,
+        *arguments.overrides,
+        "--results",
+        str(arguments.results),
+    ]
     for plugin in arguments.plugin:
         parts += ["--plugin", plugin]
     parts += ["--jobs", str(arguments.jobs)] if arguments.jobs is not None else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -22,7 +23,7 @@ Match = Literal["pairs", "examples", "steps"]
 
 
 def plan_steps(
-    view: View, *, match: Match, epochs: float, batch_pairs: int, seed: int
+    view: View, *, match: Match, epochs: float, batch_pairs: int, seed: int, stratified: bool = False
 ) -> list[tuple[int, ...]]:
     """List, for each optimizer step, the units of the view that it is made of.
 
@@ -37,9 +38,10 @@ def plan_steps(
         epochs: passes over the base selection; the other two are counted in them.
         batch_pairs: pairs per step.
         seed: of the order.
+        stratified: whether each step gets its share of the units with few labels; for thinned views.
     """
     per_step = batch_pairs * (1 if view.paired or view.kind == "Demonstrations" else 2)
-    stream = (unit for unit in endless_order(view.num_base_units, seed) if unit in view.units)
+    stream = _units_in_order(view, seed, stratified=stratified)
     match match:
         case "pairs":
             num_units = _ceil(epochs * len(view.units))
@@ -66,10 +68,37 @@ def _ceil(count: float) -> int:
 
 def endless_order(num_units: int, seed: int) -> Iterator[int]:
     """Yield 0 ... num_units - 1 again and again, in an order of its own in each epoch."""
+    return itertools.chain.from_iterable(_orders(num_units, seed))
+
+
+def _orders(num_units: int, seed: int) -> Iterator[list[int]]:
+    """Yield the order of each epoch."""
     for epoch in itertools.count():
         order = list(range(num_units))
         random.Random(f"order-{seed}-{epoch}").shuffle(order)
-        yield from order
+        yield order
+
+
+def _units_in_order(view: View, seed: int, *, stratified: bool) -> Iterator[int]:
+    for order in _orders(view.num_base_units, seed):
+        shown = [unit for unit in order if unit in view.units]
+        yield from _spread(shown, view) if stratified else shown
+
+
+def _spread(order: Sequence[int], view: View) -> list[int]:
+    """Spread the units of each kind, by the labels that are left of them, evenly over an epoch.
+
+    Of 1% of the desirable answers a third of the steps would see none, and others several, whose weights make
+    up for all that were dropped.
+    """
+    kinds = {unit: tuple(sorted(example.desirable for example in view.units[unit])) for unit in order}
+    totals = Counter(kinds.values())
+    seen: Counter[tuple[bool, ...]] = Counter()
+    places = {}
+    for unit in order:
+        places[unit] = (seen[kinds[unit]] + 0.5) / totals[kinds[unit]]
+        seen[kinds[unit]] += 1
+    return sorted(order, key=lambda unit: places[unit])
 
 
 @dataclass(frozen=True, kw_only=True)

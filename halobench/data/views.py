@@ -64,6 +64,7 @@ def make_view(
     contradicting_share: float = 0.0,
     contradictions: Literal["keep", "majority", "drop"] = "keep",
     one_per_prompt: bool = False,
+    fraction: float = 1.0,
     desirable_fraction: float = 1.0,
     undesirable_fraction: float = 1.0,
     seed: int = 0,
@@ -89,6 +90,7 @@ def make_view(
         contradictions: what kinds without pairs show of a completion that is both desirable and undesirable,
             over all its units: "keep" both labels, the one that more units give ("majority"; neither where
             they are equal), or neither ("drop").
+        fraction: of the units that is shown, rounded up; a smaller one is a part of a larger one.
         one_per_prompt: keep one labelled completion of each prompt, as many of either label as there can be.
         desirable_fraction: of the distinct desirable completions that is kept, rounded up; a smaller fraction
             keeps a part of what a larger one keeps.
@@ -109,13 +111,16 @@ def make_view(
         raise DataError(
             "data.answers = 'one_per_prompt' leaves no pairs, and this loss needs them; use kto, csft or sft"
         )
-    shown = list(enumerate(base))
+    sources = [unit[0].response.source for unit in base]
+    numbers = sorted(_drawn(sources, fraction, random.Random(f"fraction-{seed}")))
+    shown = [(number, base[number]) for number in numbers]
     if kind == "Demonstrations":
         kept = ((number, tuple(e for e in unit if e.desirable)) for number, unit in shown)
         shown = [(number, unit) for number, unit in kept if unit]
-    left = dict.fromkeys(example for unit in base for example in unit)
+    examples = [example for number in numbers for example in base[number]]
+    left = dict.fromkeys(examples)
     if kind != "Pairs" and contradictions != "keep":
-        left = _settled(Counter(example for unit in base for example in unit), contradictions)
+        left = _settled(Counter(examples), contradictions)
         if not left:
             raise DataError(
                 f"data.contradictions = {contradictions!r} leaves nothing to train on: every answer is both "

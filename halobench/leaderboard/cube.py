@@ -239,7 +239,8 @@ def _facts(row: BoardRow) -> dict[str, object]:
     flat |= {f"optim.{key}": value for key, value in recipe["optim"].items()}
     flat["budget"] = f"{recipe['budget']['multiple']:g}x"
     flat["base"] = recipe["base_seed"]
-    kept = {"label_noise": 0.0, "answers": "all", "desirable_fraction": 1.0, "undesirable_fraction": 1.0}
+    kept = {"label_noise": 0.0, "answers": "all", "fraction": 1.0}
+    kept |= {"desirable_fraction": 1.0, "undesirable_fraction": 1.0}
     flat |= {key: recipe["data"].get(key, default) for key, default in kept.items()}
     online = recipe["data"].get("online")
     flat |= {} if online is None else {f"online.{key}": value for key, value in online.items()}

@@ -23,23 +23,6 @@ def _nobody(done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def with_reference(
-    rows: Sequence[Row],
-    folder: Path,
-    artifacts: Artifacts,
-    *,
-    precision: str,
-    trust: Trust = NO_TRUST,
-    report: Report = _nobody,
-) -> list[Row]:
-    """Return the rows with the log-probabilities that `reference_logps` gives to their completions."""
-    values, starts = reference_logps(rows, folder, artifacts, precision=precision, trust=trust, report=report)
-    return [
-        row._replace(reference=values[start : start + len(row.completion)])
-        for row, start in zip(rows, starts, strict=True)
-    ]
-
-
 def reference_logps(
     rows: Sequence[Row],
     folder: Path,

@@ -11,7 +11,7 @@ from halobench.data.rows import Row
 from halobench.errors import DataError
 from halobench.feedback import EvaluationPrompt
 from halobench.models.logprobs import ScoredModel
-from halobench.models.reference import score_rows, with_reference
+from halobench.models.reference import reference_logps, score_rows
 from halobench.registry import SCORERS
 from halobench.scoring.base import (
     NO_DECODE,
@@ -68,7 +68,7 @@ class ImpliedReward(Scorer):
             row._replace(prompt=contender.prompt_tokens(prompts[index].prompt))
             for row, (index, _, _) in zip(plain, sides, strict=True)
         ]
-        scored = with_reference(
+        reference, starts = reference_logps(
             plain,
             contender.reference,
             contender.materials.artifacts,
@@ -81,9 +81,10 @@ class ImpliedReward(Scorer):
             report=lambda done, total: contender.report("implied reward", done, total),
         )
         found: list[dict[bool, _Side]] = [{} for _ in prompts]
-        for (index, desirable, _), values, row in zip(sides, logps, scored, strict=True):
-            drift = values.astype(np.float64).sum() - np.asarray(row.reference, np.float64).sum()
-            found[index][desirable] = _Side(float(drift), len(row.completion))
+        for (index, desirable, _), values, start in zip(sides, logps, starts, strict=True):
+            before = reference[start : start + len(values)]
+            drift = values.astype(np.float64).sum() - before.astype(np.float64).sum()
+            found[index][desirable] = _Side(float(drift), len(values))
         records = []
         for prompt, pair in zip(prompts, found, strict=True):
             metrics = _pair_metrics(pair[True], pair[False]) if len(pair) == 2 else {}

@@ -107,6 +107,7 @@ def alignment_view(materials: Materials) -> View:
         contradicting_share=recipe.data.contradicting_share,
         contradictions=recipe.data.contradictions,
         one_per_prompt=recipe.data.answers == "one_per_prompt",
+        fraction=recipe.data.fraction,
         desirable_fraction=recipe.data.desirable_fraction,
         undesirable_fraction=recipe.data.undesirable_fraction,
         seed=recipe.data_seed,
@@ -115,13 +116,14 @@ def alignment_view(materials: Materials) -> View:
 
 def alignment_plan(materials: Materials, view: View) -> list[tuple[int, ...]]:
     """The units of each step of the alignment, at the recipe's budget."""
-    budget = materials.recipe.budget
+    budget, data = materials.recipe.budget, materials.recipe.data
     return plan_steps(
         view,
         match=budget.match,
         epochs=budget.epochs * budget.multiple,
         batch_pairs=budget.batch_pairs,
         seed=materials.recipe.seed,
+        stratified=min(data.desirable_fraction, data.undesirable_fraction) < 1,
     )
 
 

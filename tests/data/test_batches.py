@@ -54,6 +54,27 @@ def test_every_kind_of_view_meets_the_same_pairs_in_the_same_steps(epochs):
     assert {unit for step in plans[0] for unit in step} <= set(range(23))
 
 
+@pytest.mark.parametrize("fraction", [0.5, 0.1, 0.02])
+def test_each_step_of_a_thinned_view_gets_its_share_of_the_few_labels(fraction):
+    feedback = pairs_of_words(200)
+    thinned = make_view(feedback, "Binary", desirable_fraction=fraction, seed=5)
+    steps = plan_steps(thinned, match="pairs", epochs=2.0, batch_pairs=8, seed=0, stratified=True)
+    assert Counter(unit for step in steps for unit in step) == dict.fromkeys(thinned.units, 2)
+    kept = [sum(example.desirable for unit in step for example in thinned.units[unit]) for step in steps]
+    share = fraction * 200 / len(steps) * 2
+    assert sum(kept) == 2 * fraction * 200
+    assert all(abs(count - share) <= 1 for count in kept)
+
+
+def test_stratified_steps_of_a_whole_view_are_the_same_steps():
+    whole = make_view(pairs_of_words(50), "Binary")
+    plans = [
+        plan_steps(whole, match="pairs", epochs=2.0, batch_pairs=8, seed=0, stratified=stratified)
+        for stratified in (True, False)
+    ]
+    assert plans[0] == plans[1]
+
+
 @pytest.mark.parametrize(
     ("epochs", "sizes"),
     [

@@ -90,13 +90,17 @@ def test_fractions_are_of_each_label_of_each_data_set(feedback, desirable, undes
         assert kept[source, label] == math.ceil(fraction * count - 1e-9)
 
 
-@given(feedbacks(), SHARES, SHARES, SEEDS, st.sampled_from(["Pairs", "Binary", "Demonstrations"]))
-def test_less_is_a_part_of_more(feedback, one, other, seed, kind):
+@given(
+    feedbacks(),
+    SHARES,
+    SHARES,
+    SEEDS,
+    st.sampled_from(["Pairs", "Binary", "Demonstrations"]),
+    st.sampled_from([["fraction"], ["desirable_fraction", "undesirable_fraction"]]),
+)
+def test_less_is_a_part_of_more(feedback, one, other, seed, kind, keys):
     few, many = sorted((one, other))
-    views = [
-        make_view(feedback, kind, desirable_fraction=share, undesirable_fraction=share, seed=seed)
-        for share in (few, many)
-    ]
+    views = [make_view(feedback, kind, **{key: share for key in keys}, seed=seed) for share in (few, many)]
     assert views[0].units.keys() <= views[1].units.keys()
     assert set(views[0].examples) <= set(views[1].examples)
 

@@ -93,6 +93,26 @@ def thinned(kind, desirable, undesirable, *, num_pairs=100, seed=0):
     )
 
 
+@pytest.mark.parametrize("fraction", [0.005, 0.1, 0.255, 1])
+def test_a_fraction_is_of_the_units_and_the_same_ones_for_every_kind(fraction):
+    feedback = plain_pairs(100)
+    views = [make_view(feedback, kind, fraction=fraction, seed=3) for kind in KINDS]
+    numbers = [list(view.units) for view in views]
+    assert numbers[0] == numbers[1] == numbers[2] == numbers[3]
+    assert len(numbers[0]) == {0.005: 1, 0.1: 10, 0.255: 26, 1: 100}[fraction]
+    assert texts(views[0]) == [[(f"w{i}", True), (f"l{i}", False)] for i in numbers[0]]
+    assert all(view.num_base_units == 100 for view in views)
+
+
+def test_a_fraction_is_thinned_further_by_label():
+    feedback = plain_pairs(100)
+    both = make_view(feedback, "Binary", fraction=0.5, desirable_fraction=0.1, seed=3)
+    found = completions(both)
+    assert (len(found[True]), len(found[False])) == (5, 50)
+    whole = make_view(feedback, "Binary", fraction=0.5, seed=3)
+    assert both.units.keys() <= whole.units.keys()
+
+
 @pytest.mark.parametrize("kind", ["Binary", "Conditional"])
 @pytest.mark.parametrize(
     ("desirable", "undesirable", "counts"),

@@ -30,6 +30,7 @@ class Run(NamedTuple):
         status: "completed" or "diverged".
         feedback: digest of what it was trained on.
         aggregates: (task, metric) to numbers of the whole run.
+        held_out: accuracy of the implied reward on held-out labels, where it was scored.
     """
 
     recipe: Recipe
@@ -37,6 +38,7 @@ class Run(NamedTuple):
     status: str = "completed"
     feedback: str = "feed"
     aggregates: Mapping[tuple[str, str], float] = {}
+    held_out: float | None = None
 
 
 def make_recipe(loss: str | dict[str, Any] = "kto", **changes: Any) -> Recipe:
@@ -113,16 +115,7 @@ def write_scores(
     frame = pd.DataFrame(records, columns=["prompt_id", "decode", "rep", "metric", "value"])
     means = {(decode, metric): float(np.mean(values)) for (decode, metric), values in run.values.items()}
     scores = [
-        ScoreRecord(
-            scorer=scorer,
-            task=task,
-            metric=metric,
-            value=value,
-            stderr=None,
-            num_samples=1,
-            higher_is_better=None,
-        )
-        for (task, metric), value in {**means, **run.aggregates}.items()
+        _score(scorer, task, metric, value) for (task, metric), value in {**means, **run.aggregates}.items()
     ]
     file = folder / "scores" / f"{scorer}-{config_id}.parquet"
     file.parent.mkdir(exist_ok=True)
@@ -137,6 +130,18 @@ def write_scores(
     }
     file.with_suffix(".json").write_text(canonical_json(facts))
     return scores
+
+
+def _score(scorer: str, task: str, metric: str, value: float) -> ScoreRecord:
+    return ScoreRecord(
+        scorer=scorer,
+        task=task,
+        metric=metric,
+        value=value,
+        stderr=None,
+        num_samples=1,
+        higher_is_better=None,
+    )
 
 
 def make_record(
@@ -168,6 +173,7 @@ def make_record(
 
 def _fill(folder: Path, run: Run) -> None:
     scores = write_scores(folder, run) if run.values else []
+    scores += [] if run.held_out is None else [_score("implied_reward", "pairs", "accuracy", run.held_out)]
     files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(folder.rglob("*.*"))}
     record = make_record(run, scores, files)
     (folder / RECORD).write_text(canonical_json(record.model_dump(mode="json")))

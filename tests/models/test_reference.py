@@ -33,7 +33,12 @@ def artifacts(tmp_path):
 
 
 def attach(rows, folder, artifacts, precision="64-true", **kwargs):
-    return reference.with_reference(rows, folder, artifacts, precision=precision, **kwargs)
+    """The rows with their values."""
+    values, starts = reference.reference_logps(rows, folder, artifacts, precision=precision, **kwargs)
+    return [
+        row._replace(reference=values[start : start + len(row.completion)])
+        for row, start in zip(rows, starts, strict=True)
+    ]
 
 
 def refuse(*args, **kwargs):
@@ -127,11 +132,11 @@ def test_damaged_values_are_made_again(damage, rows, folder, artifacts):
 def test_two_processes_that_build_one_entry_get_the_same_values(rows, folder, tmp_path):
     program = (
         "import sys, pickle, pathlib\n"
-        "from halobench.models.reference import with_reference\n"
+        "from halobench.models.reference import reference_logps\n"
         "from halobench.storage import Artifacts\n"
         "rows, folder, root = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "found = with_reference(rows, folder, Artifacts(root), precision='64-true')\n"
-        "print([row.reference.tolist() for row in found])\n"
+        "values, starts = reference_logps(rows, folder, Artifacts(root), precision='64-true')\n"
+        "print(values.tolist(), starts.tolist())\n"
     )
     job = tmp_path / "job.pickle"
     job.write_bytes(pickle.dumps((rows, folder, tmp_path / "shared")))
