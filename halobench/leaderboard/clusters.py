@@ -51,10 +51,16 @@ def totals(
 
 
 def groups_of(store: Store, file: ScoreFile) -> dict[str, str]:
-    """Group of every prompt that was asked for a score file; probes are in no prompt set, and stand alone."""
+    """Group of every prompt that was asked for a score file; probes are in no prompt set, and stand alone.
+
+    Returns:
+        Prompt to group; empty where every prompt is its own.
+    """
     config = parse_score_facts(file.rows.with_suffix(".json").read_text(encoding="utf-8")).config
     prompts = store.root / "promptsets" / f"{str(config.get('prompts'))[:12]}.parquet"
     if not prompts.is_file():
         return {}
     frame = pd.read_parquet(prompts, columns=["prompt_id", "group_id"])
+    if frame["group_id"].is_unique:
+        return {}
     return dict(zip(frame["prompt_id"], frame["group_id"], strict=True))

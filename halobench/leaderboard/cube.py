@@ -124,7 +124,9 @@ class Setting:
         Prompts of one group are one column; see `clusters`.
         """
         values = self.single_prompts(row, scorer, decode, metric, seeds)
-        return None if values is None else by_group(values, self.groups(row, scorer, decode, metric))
+        if values is None or not self._grouped(row, scorer):
+            return values
+        return by_group(values, self.groups(row, scorer, decode, metric))
 
     def single_prompts(
         self, row: BoardRow, scorer: str, decode: str, metric: str, seeds: Iterable[int] | None = None
@@ -148,11 +150,18 @@ class Setting:
 
     def groups(self, row: BoardRow, scorer: str, decode: str, metric: str) -> list[str]:
         """Group of each prompt of a row; a prompt that is in no prompt set is its own."""
-        prompt_ids = self.prompt_ids(row, scorer, decode, metric)
-        if prompt_ids and scorer not in self._groups:
-            files = self.files(row.records[row.completed[0]].run_id)
-            self._groups[scorer] = groups_of(self.store, next(f for f in files if f.scorer == scorer))
-        return [self._groups[scorer].get(name, name) for name in prompt_ids]
+        known = self._grouped(row, scorer)
+        return [known.get(name, name) for name in self.prompt_ids(row, scorer, decode, metric)]
+
+    def _grouped(self, row: BoardRow, scorer: str) -> dict[str, str]:
+        """Group of each prompt that a scorer asked; empty where each is its own."""
+        if scorer not in self._groups:
+            first = (self.files(row.records[seed].run_id) for seed in row.completed[:1])
+            found = [file for files in first for file in files if file.scorer == scorer]
+            if not found:  # another row may know
+                return {}
+            self._groups[scorer] = groups_of(self.store, found[0])
+        return self._groups[scorer]
 
     def scores(self, row: BoardRow, scorer: str, task: str, metric: str) -> list[float]:
         """A row's aggregates, one per completed seed that has it."""

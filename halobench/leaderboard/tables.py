@@ -185,8 +185,10 @@ def _at_equal_length(setting: Setting, row: BoardRow) -> dict[str, Any]:
     scorer, decode = primary_column(setting)[1:3]
     places = [(scorer, decode, metric) for metric in ("winrate", LENGTH, BASELINE_LENGTH)]
     wins, ours, theirs = (setting.single_prompts(row, *place) for place in places)
+    if wins is None or ours is None or theirs is None:
+        return {}
     asked = [setting.prompt_ids(row, *place) for place in places]
-    if wins is None or ours is None or theirs is None or not asked[0] == asked[1] == asked[2]:
+    if not asked[0] == asked[1] == asked[2]:
         return {}
     facts: dict[str, Any] = {"length_ratio": float(ours.mean() / theirs.mean())}
     found = length_controlled(wins, ours - theirs, setting.groups(row, *places[0]))

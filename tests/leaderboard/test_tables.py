@@ -143,6 +143,14 @@ def test_a_loss_outside_the_family_changes_no_other_row(tmp_path):
     assert set(frame["family"]) == {"losses", "slic against the losses"}
 
 
+def test_a_row_whose_first_seed_diverged_is_still_compared(tmp_path):
+    first = Run(make_recipe("slic", seed=0), status="diverged")
+    rest = row("slic", wins(0.875, 2, shift=2), seeds=[1, 2])
+    found = contrast(board_of(tmp_path, [*BASE, first, *rest]), "slic", "dpo")
+    assert found["num_seeds"] == 2
+    assert found["difference"] == pytest.approx((wins(0.875, 2, shift=2) - wins(0.25)[1:]).mean(), abs=1e-12)
+
+
 def test_rows_of_one_label_are_told_apart_by_what_differs(tmp_path):
     small = row({"name": "kto", "beta": 0.1}, wins(0.5))
     large = row({"name": "kto", "beta": 0.3}, wins(0.75, shift=1))
