@@ -290,8 +290,8 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
     checkpoints = sum(c.family == CHECKPOINTS and c.decode == primary for c in comparisons)
     if checkpoints:
         notes.append(
-            f"{checkpoints} comparisons are checkpoint-level, of rows with one seed each: they speak of "
-            "these weights, not of the losses, and rank nothing."
+            f"Checkpoint-level comparisons, of rows with one seed each: {checkpoints}. They speak of these "
+            "weights, not of the losses, and rank nothing."
         )
     trials = {
         (row.any_record.recipe["tuning"]["trials"], row.any_record.recipe["tuning"]["seeds"])
