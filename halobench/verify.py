@@ -33,6 +33,7 @@ class Comparison:
         num_unpaired: scores that only one of the two has.
         same_files: files that came out with the same bytes, of how many that both have.
         reused: stages that were there from before, and not made again.
+        otherwise: what differs in how it was run, and may differ in the last digits of every number.
     """
 
     line: Verification
@@ -40,6 +41,7 @@ class Comparison:
     num_unpaired: int
     same_files: tuple[int, int]
     reused: list[str]
+    otherwise: list[str]
 
 
 def verify(
@@ -127,7 +129,22 @@ def compare(record: RunRecord, again: RunRecord, tolerance: float, reused: list[
         date=today(),
     )
     same = sum(record.files[name] == again.files[name] for name in files)
-    return Comparison(line, differences, len(scores[0].keys() ^ scores[1].keys()), (same, len(files)), reused)
+    num_unpaired = len(scores[0].keys() ^ scores[1].keys())
+    otherwise = _circumstances(record, again)
+    return Comparison(line, differences, num_unpaired, (same, len(files)), reused, otherwise)
+
+
+def _circumstances(record: RunRecord, again: RunRecord) -> list[str]:
+    """How the two were run, where it differs: none of it is part of a run's identity."""
+    was, now = (
+        {f"execution.{key}": value for key, value in each.recipe["execution"].items()}
+        | {"accelerator": each.provenance.accelerator, "system": each.provenance.system}
+        | {f"version of {name}": version for name, version in each.provenance.versions.items()}
+        for each in (record, again)
+    )
+    return [
+        f"{key}: {was[key]} recorded, {now[key]} now" for key in was if key in now and was[key] != now[key]
+    ]
 
 
 def _name(score: ScoreRecord) -> str:

@@ -40,6 +40,7 @@ def test_a_run_is_verified_from_its_record_alone(verified, tiny_recipe):
     assert code == 0
     assert f"{run_id}: agrees; 0 of " in text
     assert "not made again: base-" in text
+    assert "run otherwise" not in text
     [line] = (store.root / VERIFICATIONS).read_text().splitlines()
     fact = json.loads(line)
     assert (fact["run_id"], fact["agrees"], fact["largest"]) == (run_id, True, 0.0)
@@ -47,6 +48,7 @@ def test_a_run_is_verified_from_its_record_alone(verified, tiny_recipe):
     assert validate(store).problems == []
 
     # a score that somebody polished
+    honest = store.record(run_id).scores[1].value
     change_json(store.run_path(run_id) / RECORD, lambda r: r["scores"][1].update(value=0.9))
     code, text, _ = verify()
     assert code == 1
@@ -58,6 +60,15 @@ def test_a_run_is_verified_from_its_record_alone(verified, tiny_recipe):
     ]
     assert verify("--tolerance", "99")[0] == 0
 
+    # the same run by another path of computation: said, and no difference of more than rounding
+    change_json(store.run_path(run_id) / RECORD, lambda r: r["scores"][1].update(value=honest))
+    code, text, _ = verify("execution.hot_path=reference")
+    assert code == 0, text
+    assert (
+        "run otherwise, which may change last digits: execution.hot_path: fused recorded, reference now"
+        in text
+    )
+
     # overrides that make it another run, or none
     code, _, errors = verify("loss.beta=0.7")
     assert code == 2
@@ -66,7 +77,7 @@ def test_a_run_is_verified_from_its_record_alone(verified, tiny_recipe):
     assert code == 2
     assert "data.pth" in errors
     assert verify("--tolerance", "nan")[0] == 2
-    assert len((store.root / VERIFICATIONS).read_text().splitlines()) == 3
+    assert len((store.root / VERIFICATIONS).read_text().splitlines()) == 4
 
 
 def with_score(record, value, metric="winrate"):

@@ -25,18 +25,23 @@ from halobench.storage import write_text
 
 
 def validate(arguments: argparse.Namespace) -> int:
-    """Check everything of a results folder; exit 1 if anything is wrong."""
+    """Check everything of a results folder; exit 1 if anything is wrong, and only warn of what is strange."""
+    from halobench.leaderboard.audit import suspicions
+
     store = _existing(arguments.results)
     with _bar() as report:
         found = find_problems(store, report)
     for problem in found.problems:
         print(problem)
+    warnings = list(found.warnings) if found.problems else [*found.warnings, *suspicions(store)]
+    for warning in warnings:
+        print(f"warning: {warning}")
     if found.problems:
         print(f"{len(found.problems)} problems in {found.num_runs} runs", file=sys.stderr)
         return 1
     print(
-        f"{arguments.results}: {found.num_runs} runs, all well; {found.num_whole} scores of whole runs have "
-        "no per-prompt rows and were not computed again"
+        f"{arguments.results}: {found.num_runs} runs, all well, {len(warnings)} warnings; {found.num_whole} "
+        "scores of whole runs have no per-prompt rows and were not computed again"
     )
     return 0
 
@@ -80,7 +85,9 @@ def import_(arguments: argparse.Namespace) -> int:
     found = read_foreign(arguments.source, arguments.path, arguments.name)
     file = add_import(store, found)
     checkpoints = len({score.checkpoint for score in found.scores})
-    print(f"{file}: {len(found.scores)} numbers of {checkpoints} checkpoints; never ranked, on no board")
+    print(
+        f"{file}: {len(found.scores)} numbers of {checkpoints} checkpoints; never ranked, shown below boards"
+    )
     for reason, count in found.drops.items():
         print(f"left out: {count}, because: {reason}")
     return 0
@@ -102,6 +109,8 @@ def verify(arguments: argparse.Namespace) -> int:
         print(
             f"not made again: {', '.join(found.reused)}; with another folder in HALOBENCH_HOME they are too"
         )
+    if found.otherwise:
+        print(f"run otherwise, which may change last digits: {'; '.join(found.otherwise)}")
     line = found.line
     verdict = "agrees" if line.agrees else "DIFFERS"
     print(

@@ -20,6 +20,7 @@ from halobench.leaderboard.contrasts import compare
 from halobench.leaderboard.cube import Setting, noted_settings
 from halobench.leaderboard.featured import FEATURED, featured
 from halobench.leaderboard.figures import make_plots, save_figure
+from halobench.leaderboard.imported import imported_table
 from halobench.leaderboard.page import render_page
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
@@ -27,6 +28,7 @@ from halobench.leaderboard.published_text import BuiltPublished
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
 from halobench.results.store import Store
+from halobench.results.tidy import write_csv as write_quoted
 from halobench.storage import atomic_folder
 
 
@@ -100,6 +102,9 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
         write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
+        imported = imported_table(store)
+        if len(imported):
+            write_quoted(rounded(imported), folder / "imported.csv")
         published = build_published(results)
         if published is not None:
             _write_published(folder / "published", published)
@@ -108,7 +113,7 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
             next(drawn) if board.setting.setting_id in chosen else _without_figures(board) for board in boards
         ]
         (folder / "README.md").write_text(
-            render_markdown(boards, version, published), encoding="utf-8", newline="\n"
+            render_markdown(boards, version, published, imported), encoding="utf-8", newline="\n"
         )
         (folder / "index.html").write_text(
             render_page(boards, version, published), encoding="utf-8", newline="\n"

@@ -8,16 +8,20 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from halobench.leaderboard.checkpoint import across_prompts, exact_p
+from halobench.leaderboard.clusters import by_group
 from halobench.leaderboard.cube import PRIMARY_DECODE, BoardRow, Setting
 from halobench.leaderboard.noise import steadied
 from halobench.leaderboard.stats import MIN_SEEDS, Adjusted, Estimate, anova, holm, rank_intervals, verdict
+from halobench.leaderboard.unpaired import unpaired
 
 # (control, compared with, what must come out): the gate that says the machinery is right.
 CONTROLS = (
     ("oracle_sft", "sft", "better"),
     ("sft_again", "sft", "not separated"),
-    ("random_label", "reference", "not separated"),
+    ("random_label", "reference", "not better"),  # random labels teach nothing, and may do harm
 )
+CHECKPOINTS = "checkpoints"
 SECOND_DECODE = "T*"
 NO_DECODE = "-"
 CONTRAST_COLUMNS = [
@@ -40,6 +44,8 @@ CONTRAST_COLUMNS = [
     "detectable",
     "num_seeds",
     "num_prompts",
+    "level",
+    "p_exact",
 ]
 
 
@@ -52,8 +58,9 @@ class Comparison:
         decode: how the texts were sampled, "-" where there are none.
         first: name of row A.
         second: name of row B.
-        estimate: of A - B over common seeds and prompts.
+        estimate: of A - B over the same prompts, and common seeds where there are.
         adjusted: within the family.
+        p_exact: of checkpoints, two-sided and for this comparison alone: McNemar's test, or sign flips.
     """
 
     family: str
@@ -62,6 +69,12 @@ class Comparison:
     second: str
     estimate: Estimate
     adjusted: Adjusted
+    p_exact: float | None = None
+
+    @property
+    def level(self) -> str:
+        """What it speaks of: a "method", or with one seed a "checkpoint"."""
+        return "method" if self.p_exact is None else "checkpoint"
 
     def verdict(self, margin: float) -> str:
         """What it says of A."""
@@ -70,6 +83,14 @@ class Comparison:
 
 def unranked_reason(setting: Setting, row: BoardRow) -> str | None:
     """Why a row has no rank, or None if it has one."""
+    reason = _unrankable_reason(setting, row)
+    if reason is None and len(row.completed) < MIN_SEEDS:
+        return f"{len(row.completed)} of {MIN_SEEDS} seeds"
+    return reason
+
+
+def _unrankable_reason(setting: Setting, row: BoardRow) -> str | None:
+    """Why a row has no rank whatever its seeds, or None."""
     if row.control:
         return "control"
     budget = row.any_record.recipe["budget"]["multiple"]
@@ -82,8 +103,6 @@ def unranked_reason(setting: Setting, row: BoardRow) -> str | None:
     diverged = len(row.records) - len(row.completed)
     if diverged:
         return f"{diverged} of {len(row.records)} seeds diverged"
-    if len(row.completed) < MIN_SEEDS:
-        return f"{len(row.completed)} of {MIN_SEEDS} seeds"
     return None
 
 
@@ -100,33 +119,31 @@ def decodes(setting: Setting) -> tuple[str, ...]:
 def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str) -> Estimate | None:
     """Estimate A - B on the primary metric, paired by prompt and seed.
 
-    Rows without common seeds (A/A: two disjoint sets) are paired in the order of their seeds, which pairs
-    nothing but costs nothing. None unless both have at least two seeds with all prompts, scored alike.
+    Rows with fewer than two common seeds (A/A: two disjoint sets) are paired by prompt alone. None unless
+    both have at least two seeds with all prompts, scored alike.
     """
     scorer, metric = setting.board.metric.split("/")
     if setting.config_ids[first.name].get(scorer) != setting.config_ids[second.name].get(scorer):
         return None
     common = sorted(set(first.completed) & set(second.completed))
-    seeds = [common, common] if common else [first.completed, second.completed]
-    tables = [
+    is_paired = len(common) > 1
+    seeds = [common, common] if is_paired else [first.completed, second.completed]
+    a, b = (
         setting.table(row, scorer, decode, metric, chosen)
         for row, chosen in zip((first, second), seeds, strict=True)
-    ]
-    if tables[0] is None or tables[1] is None:
-        return None
-    depth = min(len(table) for table in tables if table is not None)
+    )
     prompts = [setting.prompt_ids(row, scorer, decode, metric) for row in (first, second)]
-    if depth < 2 or prompts[0] != prompts[1]:
+    if a is None or b is None or prompts[0] != prompts[1] or min(*a.shape, *b.shape) < 2:
         return None
-    return anova(np.asarray(tables[0][:depth] - tables[1][:depth]))
+    return anova(np.asarray(a - b)) if is_paired else unpaired(a, b)
 
 
 def compare(setting: Setting) -> list[Comparison]:
     """Make every comparison of a board, each corrected within its own family.
 
     Families, per co-primary decode: the ranked losses, all pairs; the controls of the gate; each row outside
-    the declared family, or trained on other data, against every ranked loss. Estimates of one family do not
-    depend on another.
+    the declared family, or trained on other data, against every ranked loss; the losses of one seed, all
+    pairs, which speak of these weights. Estimates of one family do not depend on another.
     """
     found: list[Comparison] = []
     ranked = [row for row in setting.rows if unranked_reason(setting, row) is None]
@@ -137,6 +154,9 @@ def compare(setting: Setting) -> list[Comparison]:
         and (row.label not in setting.board.family or _is_online(row))
         and len(row.completed) > 1
     ]
+    single = [
+        row for row in setting.rows if len(row.completed) == 1 and _unrankable_reason(setting, row) is None
+    ]
     for decode in decodes(setting):
         found += _family(setting, "losses", decode, list(combinations(ranked, 2)))
         pairs = [(setting.row(name), setting.row(other)) for name, other, _ in CONTROLS]
@@ -145,7 +165,27 @@ def compare(setting: Setting) -> list[Comparison]:
             found += _family(
                 setting, f"{row.name} against the losses", decode, [(row, other) for other in ranked]
             )
+        found += _checkpoints(setting, decode, list(combinations(single, 2)))
     return found
+
+
+def _checkpoints(setting: Setting, decode: str, pairs: list[tuple[BoardRow, BoardRow]]) -> list[Comparison]:
+    """Compare rows of one seed each; only prompts are drawn from many."""
+    scorer, metric = setting.board.metric.split("/")
+    known = []
+    for a, b in pairs:
+        first, second = (setting.single_prompts(row, scorer, decode, metric) for row in (a, b))
+        prompts = [setting.prompt_ids(row, scorer, decode, metric) for row in (a, b)]
+        groups = setting.groups(a, scorer, decode, metric)
+        if first is None or second is None or prompts[0] != prompts[1] or len(set(groups)) < 2:
+            continue
+        name = f"{setting.setting_id}/{setting.board.metric}/{decode}/{a.name}/{b.name}"
+        estimate = across_prompts(by_group(np.asarray(first - second), groups)[0])
+        known.append((a, b, estimate, exact_p(first[0], second[0], groups, name)))
+    return [
+        Comparison(CHECKPOINTS, decode, a.name, b.name, estimate, entry, p)
+        for (a, b, estimate, p), entry in zip(known, holm([e for *_, e, _ in known]), strict=True)
+    ]
 
 
 def _family(
@@ -190,7 +230,12 @@ def gate(comparisons: list[Comparison]) -> list[tuple[Comparison, str, bool]]:
         if comparison.family == "controls" and comparison.decode != SECOND_DECODE:
             outcome = must[comparison.first, comparison.second]
             separated = comparison.adjusted.separated
-            came_out = {"better": separated and comparison.estimate.mean > 0, "not separated": not separated}
+            is_better = separated and comparison.estimate.mean > 0
+            came_out = {
+                "better": is_better,
+                "not better": not is_better,
+                "not separated": not separated,
+            }
             found.append((comparison, outcome, came_out[outcome]))
     return found
 
@@ -222,6 +267,8 @@ def contrast_table(setting: Setting, comparisons: list[Comparison]) -> pd.DataFr
                 "detectable": c.estimate.detectable,
                 "num_seeds": c.estimate.num_seeds,
                 "num_prompts": c.estimate.num_prompts,
+                "level": c.level,
+                "p_exact": c.p_exact,
             }
         )
     return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)

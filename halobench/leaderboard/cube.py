@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from halobench.leaderboard.clusters import by_group, groups_of
 from halobench.results.index import Index, Values
 from halobench.results.journal import Retraction, retractions
 from halobench.results.record import RunRecord
@@ -82,6 +83,10 @@ class Setting:
     def rows(self) -> tuple[BoardRow, ...]:
         """At least one record each, by name, controls last; none where nothing is recorded but tuning."""
         return _rows(self.store, self.points)
+
+    @cached_property
+    def _groups(self) -> dict[str, dict[str, str]]:
+        return {}
 
     def release(self) -> None:
         """Forget the runs, which are read again when they are asked for; what was read of them is indexed."""
@@ -171,7 +176,19 @@ class Setting:
     def table(
         self, row: BoardRow, scorer: str, decode: str, metric: str, seeds: Iterable[int] | None = None
     ) -> Float[np.ndarray, "seeds prompts"] | None:
-        """Values of a row by seed and prompt, prompts by name; None unless every seed has them all."""
+        """Values of a row by seed and prompt, prompts by name; None unless every seed has them all.
+
+        Prompts of one group are one column; see `clusters`.
+        """
+        values = self.single_prompts(row, scorer, decode, metric, seeds)
+        if values is None or not self._grouped(row, scorer):
+            return values
+        return by_group(values, self.groups(row, scorer, decode, metric))
+
+    def single_prompts(
+        self, row: BoardRow, scorer: str, decode: str, metric: str, seeds: Iterable[int] | None = None
+    ) -> Float[np.ndarray, "seeds prompts"] | None:
+        """What `table` is made from: every prompt a column."""
         columns = []
         for seed in row.completed if seeds is None else seeds:
             column = self._values(row, row.records[seed].run_id, scorer, decode, metric)
@@ -183,9 +200,25 @@ class Setting:
         return np.stack([column.means.astype(float) for column in columns])
 
     def prompt_ids(self, row: BoardRow, scorer: str, decode: str, metric: str) -> list[str]:
-        """Names of the prompts of `table`."""
-        column = self._values(row, row.any_record.run_id, scorer, decode, metric)
+        """Names of the prompts of `single_prompts`."""
+        first = next((row.records[seed].run_id for seed in row.completed), None)
+        column = None if first is None else self._values(row, first, scorer, decode, metric)
         return [] if column is None else list(column.prompt_ids)
+
+    def groups(self, row: BoardRow, scorer: str, decode: str, metric: str) -> list[str]:
+        """Group of each prompt of a row; a prompt that is in no prompt set is its own."""
+        known = self._grouped(row, scorer)
+        return [known.get(name, name) for name in self.prompt_ids(row, scorer, decode, metric)]
+
+    def _grouped(self, row: BoardRow, scorer: str) -> dict[str, str]:
+        """Group of each prompt that a scorer asked; empty where each is its own."""
+        if scorer not in self._groups:
+            first = (self.files(row, row.records[seed].run_id) for seed in row.completed[:1])
+            found = [file for files in first for file in files if file.scorer == scorer]
+            if not found:  # another row may know
+                return {}
+            self._groups[scorer] = groups_of(self.store, found[0])
+        return self._groups[scorer]
 
     def scores(self, row: BoardRow, scorer: str, task: str, metric: str) -> list[float]:
         """A row's aggregates, one per completed seed that has it."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from halobench.leaderboard.stats import Estimate
+from halobench.leaderboard.stats import Estimate, satterthwaite
 
 
 class Shares(NamedTuple):
@@ -59,11 +59,11 @@ class Noise:
         ms_prompt = num_seeds * self.prompt_sd**2 + ms_residual
         top = ms_seed + ms_prompt - ms_residual
         df_seed, df_prompt = num_seeds - 1, num_prompts - 1
-        spread = ms_seed**2 / df_seed + ms_prompt**2 / df_prompt + ms_residual**2 / (df_seed * df_prompt)
+        parts = ((ms_seed, df_seed), (ms_prompt, df_prompt), (ms_residual, df_seed * df_prompt))
         return Estimate(
             mean=difference,
             stderr=math.sqrt(top / (num_seeds * num_prompts)),
-            df=max(1.0, top**2 / spread) if spread > 0 else 1.0,
+            df=satterthwaite(top, parts),
             num_seeds=num_seeds,
             num_prompts=num_prompts,
             seed_sd=self.seed_sd,

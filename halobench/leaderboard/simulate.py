@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from jaxtyping import Float
 from scipy import stats
 
 from halobench.leaderboard.bootstrap import generator
+from halobench.leaderboard.clusters import by_group
 from halobench.leaderboard.noise import steadied
-from halobench.leaderboard.stats import LEVEL, anova, holm, rank_intervals
+from halobench.leaderboard.stats import LEVEL, Estimate, anova, holm, rank_intervals
+from halobench.leaderboard.unpaired import unpaired
 
 Wins = Float[np.ndarray, "losses seeds prompts"]
 _Z = float(stats.norm.ppf((1 + LEVEL) / 2))
@@ -35,8 +38,9 @@ class World:
         taste_sd: how differently a loss does on the prompts, beyond their common difficulty.
         base_sd: of the base model, drawn anew for each seed: common to the losses, and as much of each apart.
         collapsing: share of the seeds of the first loss that win .2 less than they would.
-        group_size: prompts that share their difficulty and a loss's taste.
-        by_group: whether a group is analysed as one prompt.
+        group_sizes: in turn, of the groups of prompts that share their difficulty and a loss's taste.
+        by_group: whether it is groups that are analysed as drawn.
+        other_seeds: whether the losses have no seed in common.
         noise: standard deviations (seed, prompt, rest) of a difference of win rates; () for single wins.
     """
 
@@ -47,32 +51,47 @@ class World:
     taste_sd: float = 0.3
     base_sd: float = 0.0
     collapsing: float = 0.0
-    group_size: int = 1
+    group_sizes: tuple[int, ...] = (1,)
     by_group: bool = False
+    other_seeds: bool = False
     noise: tuple[float, ...] = ()
 
     def draw(self, stream: np.random.Generator, skills: Sequence[float]) -> Wins:
         """Draw the values of losses; skills are in logits, or in win rate with `noise`."""
-        losses, seeds, groups = len(skills), self.num_seeds, self.num_prompts // self.group_size
+        losses, seeds, groups = len(skills), self.num_seeds, self.groups
         skill = np.array(skills)[:, None, None]
         collapsed = stream.random((seeds, 1)) < self.collapsing
         if self.noise:  # half of a difference's variance is of either loss
             seed_sd, prompt_sd, residual_sd = (sd / math.sqrt(2) for sd in self.noise)
             luck = stream.normal(0, seed_sd, (losses, seeds, 1))
-            taste = stream.normal(0, prompt_sd, (losses, 1, groups))
-            values = 0.5 + skill + luck + taste + stream.normal(0, residual_sd, (losses, seeds, groups))
+            taste = stream.normal(0, prompt_sd, (losses, 1, len(groups)))
+            values = 0.5 + skill + luck + taste + stream.normal(0, residual_sd, (losses, seeds, len(groups)))
             values[0] -= 0.2 * collapsed
             return np.asarray(values)
-        difficulty = np.repeat(stream.normal(0, 1, groups), self.group_size)
-        taste = np.repeat(stream.normal(0, self.taste_sd, (losses, 1, groups)), self.group_size, axis=2)
+        num_groups = groups[-1] + 1
+        difficulty = stream.normal(0, 1, num_groups)[groups]
+        taste = stream.normal(0, self.taste_sd, (losses, 1, num_groups))[:, :, groups]
         luck = stream.normal(0, self.seed_sd, (losses, seeds, 1))
         luck += stream.normal(0, self.base_sd, (1, seeds, 1))
         luck += stream.normal(0, self.base_sd, (losses, seeds, 1))
         chance = 1 / (1 + np.exp(-(skill + difficulty + taste + luck)))
         # a chance is .5 on average, so 40% less of it is .2 less
         chance[0] *= 1 - 0.4 * collapsed
-        wins = (stream.random(chance.shape) < chance).astype(float)
-        return wins.reshape(losses, seeds, groups, -1).mean(3) if self.by_group else wins
+        return np.asarray((stream.random(chance.shape) < chance).astype(float))
+
+    def estimate(
+        self, first: Float[np.ndarray, "seeds prompts"], second: Float[np.ndarray, "seeds prompts"]
+    ) -> Estimate:
+        """Estimate the difference of two losses as a board does."""
+        groups = self.groups if self.by_group else range(self.num_prompts)
+        a, b = by_group(first, groups), by_group(second, groups)
+        return unpaired(a, b) if self.other_seeds else anova(a - b)
+
+    @cached_property
+    def groups(self) -> list[int]:
+        """Group of each prompt, from 0 on."""
+        sizes = np.resize(self.group_sizes, self.num_prompts)
+        return [int(group) for group in np.repeat(np.arange(self.num_prompts), sizes)[: self.num_prompts]]
 
     @property
     def difference(self) -> float:
@@ -82,11 +101,14 @@ class World:
 
 # the noise that the quickstart's runs show (`halobench power quickstart`), and its number of prompts
 RECORDED = World("noise of the quickstart", 5, num_prompts=512, noise=(0.0113, 0.0619, 0.1310))
-CLUSTERED = World("clustered prompts, by group", 5, seed_sd=0.1, taste_sd=1.0, group_size=3, by_group=True)
+CLUSTERED = World(
+    "clustered prompts, by group", 5, seed_sd=0.1, taste_sd=1.0, group_sizes=(1, 2, 3, 6), by_group=True
+)
 # the cells of single comparisons: three numbers of seeds and of lucks, and what else may vary
 COVERAGE = (
     *(World("seeds", seeds, seed_sd=sd) for seeds in (3, 5, 10) for sd in (0.0, 0.1, 0.25)),
     *(World("random base", seeds, base_sd=0.1) for seeds in (3, 5, 10)),
+    *(World("other seeds", seeds, other_seeds=True) for seeds in (3, 5, 10)),
     *(replace(CLUSTERED, num_seeds=seeds) for seeds in (3, 5, 10)),
     *(
         replace(CLUSTERED, name="clustered prompts, as if single", num_seeds=s, by_group=False)
@@ -123,7 +145,7 @@ def coverage(world: World, replicates: int) -> dict[str, object]:
     means, widths, covered = [], [], 0
     for _ in range(replicates):
         first, second = world.draw(stream, (0.0, 0.0))
-        estimate = anova(first - second)
+        estimate = world.estimate(first, second)
         low, high = estimate.interval()
         covered += low <= world.difference <= high
         means.append(estimate.mean)
@@ -154,7 +176,7 @@ def family(name: str, skills: Sequence[float], world: World, boards: int) -> dic
     wrong = found = ranked = 0
     for _ in range(boards):
         wins = world.draw(stream, skills)
-        estimates = [anova(wins[a] - wins[b]) for a, b in pairs]
+        estimates = [world.estimate(wins[a], wins[b]) for a, b in pairs]
         claims = [
             np.sign(estimate.mean) if entry.separated else 0
             for estimate, entry in zip(estimates, holm(steadied(estimates)), strict=True)

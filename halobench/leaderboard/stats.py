@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -36,7 +36,7 @@ class Estimate:
         stderr: of the mean; both seeds and prompts count as drawn from many.
         df: Satterthwaite's degrees of freedom of `stderr`.
         num_seeds: rows of the table.
-        num_prompts: columns of the table.
+        num_prompts: columns of the table: prompts, or groups of them that are drawn together.
         seed_sd: standard deviation between seeds, prompts and residual noise taken out.
         prompt_sd: standard deviation between prompts, likewise.
         residual_sd: standard deviation of what is left in a cell.
@@ -96,17 +96,32 @@ def anova(values: Float[np.ndarray, "seeds prompts"]) -> Estimate:
     df_residual = (num_seeds - 1) * (num_prompts - 1)
     ms_residual = float(np.square(residual).sum()) / df_residual
     numerator = max(ms_seed + ms_prompt - ms_residual, ms_seed, ms_prompt)
-    spread = ms_seed**2 / (num_seeds - 1) + ms_prompt**2 / (num_prompts - 1) + ms_residual**2 / df_residual
+    parts = ((ms_seed, num_seeds - 1), (ms_prompt, num_prompts - 1), (ms_residual, df_residual))
     return Estimate(
         mean=mean,
         stderr=math.sqrt(numerator / (num_seeds * num_prompts)),
-        df=max(1.0, numerator**2 / spread) if spread > 0 else 1.0,
+        df=satterthwaite(numerator, parts),
         num_seeds=num_seeds,
         num_prompts=num_prompts,
         seed_sd=math.sqrt(max(0.0, (ms_seed - ms_residual) / num_prompts)),
         prompt_sd=math.sqrt(max(0.0, (ms_prompt - ms_residual) / num_seeds)),
         residual_sd=math.sqrt(ms_residual),
     )
+
+
+def satterthwaite(variance: float, parts: Iterable[tuple[float, int]]) -> float:
+    """Degrees of freedom of a variance that mean squares add up to.
+
+    df = V^2 / sum_k M_k^2 / df_k, at least 1
+
+    Args:
+        variance: V, in any unit.
+        parts: mean squares M_k in that unit, added or subtracted, each with its degrees of freedom.
+
+    Source: Satterthwaite 1946.
+    """
+    spread = sum(square**2 / df for square, df in parts)
+    return max(1.0, variance**2 / spread) if spread > 0 else 1.0
 
 
 class Adjusted(NamedTuple):
@@ -185,8 +200,17 @@ def verdict(low: float, high: float, margin: float) -> Verdict:
 
 
 def clopper_pearson(count: int, total: int, level: float = LEVEL) -> tuple[float, float]:
-    """Exact interval of a proportion; (0, 1) of nothing."""
+    """Exact interval of a proportion, which covers at least so often; (0, 1) of nothing."""
+    return _proportion(count, total, level, "exact")
+
+
+def wilson(count: int, total: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's interval of a proportion, which covers so often on average; near 0 and 1, too."""
+    return _proportion(count, total, level, "wilson")
+
+
+def _proportion(count: int, total: int, level: float, method: str) -> tuple[float, float]:
     if total == 0:
         return 0.0, 1.0
-    interval = stats.binomtest(count, total).proportion_ci(confidence_level=level, method="exact")
+    interval = stats.binomtest(count, total).proportion_ci(confidence_level=level, method=method)
     return float(interval.low), float(interval.high)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from halobench.leaderboard.checkpoint import across_prompts
+from halobench.leaderboard.checkpoint import across_prompts, is_binary
 from halobench.leaderboard.contrasts import (
+    CHECKPOINTS,
     Comparison,
     contrast_table,
     decodes,
@@ -19,9 +20,12 @@ from halobench.leaderboard.contrasts import (
     unranked_reason,
 )
 from halobench.leaderboard.cube import BoardRow, Setting
-from halobench.leaderboard.stats import anova, clopper_pearson
+from halobench.leaderboard.length_control import length_controlled
+from halobench.leaderboard.stats import anova, clopper_pearson, wilson
 
 SFT_AT_T = "sft@T"
+LENGTH = "length"
+BASELINE_LENGTH = "length_baseline"
 
 
 class Column(NamedTuple):
@@ -154,6 +158,7 @@ def _row_record(setting: Setting, row: BoardRow, rank: tuple[int, int] | None) -
     for key, scorer, task, metric in WHOLE:
         values = setting.scores(row, scorer, task, metric)
         record[key] = float(np.mean(values)) if values else None
+    record |= _at_equal_length(setting, row)
     record |= _seed_facts(setting, row)
     tuning = row.any_record.recipe["tuning"]
     record["tuning_trials"] = tuning["trials"]
@@ -165,18 +170,47 @@ def _interval(key: str, table: Float[np.ndarray, "seeds prompts"] | None) -> dic
     """Mean and 95% interval; with one seed over prompts only, which says nothing of the method."""
     low = high = None
     if table is not None and table.shape[1] >= 2:
-        low, high = (anova(table) if len(table) > 1 else across_prompts(table[0])).interval()
+        if len(table) > 1:
+            low, high = anova(table).interval()
+        elif is_binary(table):  # Student's t would leave [0, 1], or know no error where all were won
+            low, high = wilson(int(table.sum()), table.size)
+        else:
+            low, high = across_prompts(table[0]).interval()
     mean = None if table is None else float(table.mean())
     return {key: mean, f"{key}_low": low, f"{key}_high": high}
 
 
+def _at_equal_length(setting: Setting, row: BoardRow) -> dict[str, Any]:
+    """Length-controlled win rate, where the judge's rows have the lengths of what was compared."""
+    scorer, decode = primary_column(setting)[1:3]
+    places = [(scorer, decode, metric) for metric in ("winrate", LENGTH, BASELINE_LENGTH)]
+    wins, ours, theirs = (setting.single_prompts(row, *place) for place in places)
+    if wins is None or ours is None or theirs is None:
+        return {}
+    asked = [setting.prompt_ids(row, *place) for place in places]
+    if not asked[0] == asked[1] == asked[2]:
+        return {}
+    facts: dict[str, Any] = {"length_ratio": float(ours.mean() / theirs.mean())}
+    found = length_controlled(wins, ours - theirs, setting.groups(row, *places[0]))
+    if found is not None:
+        for key, value, ends in (
+            ("lc_winrate", found.winrate, found.interval()),
+            ("length_gamma", found.gamma.mean, found.gamma.interval()),
+        ):
+            facts |= {key: value, f"{key}_low": ends[0], f"{key}_high": ends[1]}
+    return facts
+
+
 def _seed_facts(setting: Setting, row: BoardRow) -> dict[str, Any]:
-    """Spread over seeds, collapses, and what the alignment spent."""
+    """Groups of prompts, spread over seeds, collapses, and what the alignment spent."""
     facts: dict[str, Any] = {}
     column = primary_column(setting)
     table = setting.table(row, column.scorer, column.decode, column.metric)
     if table is not None and len(table) > 1:
         facts["seed_sd"] = float(table.mean(1).std(ddof=1))
+    groups = setting.groups(row, column.scorer, column.decode, column.metric)
+    if len(set(groups)) < len(groups):
+        facts |= {"prompts": len(groups), "prompt_groups": len(set(groups))}
     collapses = setting.scores(row, "oracle", "T=1", "collapse")
     if collapses:
         count = int(sum(collapses))
@@ -253,6 +287,12 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
                 f" Unadjusted, a pair is found with a power of 80% from a difference of {min(powers):.3f} to "
                 f"{max(powers):.3f} on, by pair."
             )
+    checkpoints = sum(c.family == CHECKPOINTS and c.decode == primary for c in comparisons)
+    if checkpoints:
+        notes.append(
+            f"Checkpoint-level comparisons, of rows with one seed each: {checkpoints}. They speak of these "
+            "weights, not of the losses, and rank nothing."
+        )
     trials = {
         (row.any_record.recipe["tuning"]["trials"], row.any_record.recipe["tuning"]["seeds"])
         for row in setting.rows
@@ -261,6 +301,29 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
     if len(trials) > 1 or any(0 in pair for pair in trials):
         notes.append("Provisional: unequal tuning. The hyper-parameters were not searched with equal effort.")
     notes += [f"Not comparable: {line}." for line in setting.mismatches()]
+    if "prompt_groups" in rows:
+        sizes = rows[["prompts", "prompt_groups"]].dropna().astype(int).drop_duplicates().to_numpy()
+        notes += [
+            f"{prompts} prompts in {groups} groups: those of a group are drawn together, and every interval "
+            "and comparison counts groups."
+            for prompts, groups in sizes
+        ]
+    fell = rows[rows["collapses"] > 0] if "collapses" in rows else rows[:0]
+    if len(fell):
+        counts = "; ".join(
+            f"{row['row']} {int(row['collapses'])} of {row['seeds']} seeds "
+            f"[{row['collapse_low']:.0%}, {row['collapse_high']:.0%}]"
+            for _, row in fell.iterrows()
+        )
+        notes.append(
+            f"Collapsed, with exact 95% intervals of how often: {counts}. The interval of a mean does not "
+            "cover the next seed's collapse."
+        )
+    if "lc_winrate" in rows:
+        notes.append(
+            "The win rate at equal length takes out the judge's taste for length, and with it all that "
+            "length makes better or worse: it ranks nothing."
+        )
     missing = int(rows["seeds_missing"].sum()) if "seeds_missing" in rows else 0
     if missing:
         notes.append(f"{missing} runs of the suite are missing.")
@@ -294,7 +357,8 @@ def _conditions(setting: Setting) -> list[str]:
 def _gate_notes(comparisons: list[Comparison]) -> list[str]:
     notes = []
     for comparison, must, passes in gate(comparisons):
-        found = "separated" if comparison.adjusted.separated else "not separated"
+        separated = comparison.adjusted.separated
+        found = "not separated" if not separated else "better" if comparison.estimate.mean > 0 else "worse"
         notes.append(
             f"Control {'passed' if passes else 'FAILED'}: {comparison.first} against {comparison.second} "
             f"must come out {must}; it is {found}, {comparison.estimate.mean:+.3f} "

@@ -10,6 +10,7 @@ import pandas as pd
 
 from halobench.leaderboard.cube import Setting
 from halobench.leaderboard.figures import Plot
+from halobench.leaderboard.imported import imported_markdown
 from halobench.leaderboard.published_text import BuiltPublished, markdown_lines, published_markdown
 from halobench.leaderboard.tables import Tables, primary_key
 
@@ -31,9 +32,12 @@ class BuiltBoard(NamedTuple):
 
 
 def render_markdown(
-    boards: Sequence[BuiltBoard], version: str, published: BuiltPublished | None = None
+    boards: Sequence[BuiltBoard],
+    version: str,
+    published: BuiltPublished | None,
+    imported: pd.DataFrame,
 ) -> str:
-    """The leaderboard as Markdown: a table and the notes of each board, then what others published."""
+    """The leaderboard as Markdown: a table and the notes of each board, then the numbers of others."""
     parts = ["# Leaderboard", ""]
     if not boards:
         parts += ["No suite has been run yet: `halobench run quickstart`.", ""]
@@ -44,6 +48,7 @@ def render_markdown(
         parts += [f"- {note}" for note in board.tables.notes]
         parts += ["", *(f"![{plot.title}](figures/{board.stem}-{plot.name}.svg)\n" for plot in board.plots)]
     parts += [] if published is None else published_markdown(published)
+    parts += imported_markdown(imported) if len(imported) else []
     parts += [
         "Rank intervals hold jointly at 95% (Holm). Win rates count ties half. `index.html` shows the same "
         "with sorting, every comparison and the methods.",
@@ -70,6 +75,7 @@ def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:
             "interval",
         ),
         ("winrate_star", "Win rate, T*", "interval"),
+        ("lc_winrate", "At equal length", "interval"),
         ("sft_at_same_entropy", "SFT as sure", "share"),
         ("winrate_reference", "Beats reference", "share"),
         ("utility", "Utility", "signed"),

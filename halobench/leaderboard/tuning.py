@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from halobench.leaderboard.contrasts import PRIMARY_DECODE, SECOND_DECODE
+from halobench.leaderboard.contrasts import SECOND_DECODE
+from halobench.leaderboard.cube import PRIMARY_DECODE
 from halobench.results.journal import retractions
 from halobench.results.record import RunRecord
 from halobench.results.store import Store, SuiteFile

@@ -21,7 +21,7 @@ _COLUMNS = ["prompt_id", "decode", "rep", "metric", "value"]
 _NO_DECODE = "-"
 _SHARE = r"(?:^|_)(?:winrate|accuracy|tie|ended|collapsed)(?:$|_)"
 _SCORE_FILE = re.compile(r"scores/\w[\w.-]*-[0-9a-f]{8}\.(json|parquet)")
-_CLOSE = 1e-5  # rows are kept as float32
+_CLOSE = 1e-6
 _RESTORE = "restore the file, or run its recipe again"
 
 

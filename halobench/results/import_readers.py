@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from halobench.errors import ResultsError
-from halobench.results.imports import Import, ImportedScore
+from halobench.results.imports import NULL, Import, ImportedScore
 from halobench.results.store import unreadable
 from halobench.storage import file_digest, parse_json
 
@@ -167,6 +167,7 @@ def _annotations(path: Path) -> Read:
         raise ValueError("must be a list of annotations")
     drops: Counter[str] = Counter()
     wins: dict[tuple[str, str, str], list[float]] = {}
+    failed: Counter[tuple[str, str, str]] = Counter()
     seen = []
     for index, row in enumerate(rows):
         keys = ("instruction", "generator_1", "generator_2", "annotator")
@@ -179,6 +180,7 @@ def _annotations(path: Path) -> Read:
         values = wins.setdefault((row["generator_2"], row["generator_1"], row["annotator"]), [])
         if preference is None or preference != preference:
             drops["has no preference"] += 1
+            failed[row["generator_2"], row["generator_1"], row["annotator"]] += 1
             continue
         if not _is_finite(preference) or not (preference == 0 or 1 <= preference <= 2):
             raise ValueError(f"annotation {index}: preference = {preference!r}: must be 0 or 1 to 2")
@@ -191,7 +193,10 @@ def _annotations(path: Path) -> Read:
         mean = math.fsum(values) / len(values)
         deviation = math.fsum((value - mean) ** 2 for value in values)
         num_wins, num_losses = sum(v > 0.5 for v in values), sum(v < 0.5 for v in values)
-        draws = len(values) - num_wins - num_losses
+        counts = {"n_wins": num_wins, "n_wins_base": num_losses}
+        counts["n_draws"] = len(values) - num_wins - num_losses
+        if failed[model, baseline, judge]:
+            counts[NULL] = failed[model, baseline, judge]
         scores.append(
             ImportedScore(
                 checkpoint=model,
@@ -201,7 +206,7 @@ def _annotations(path: Path) -> Read:
                 stderr=math.sqrt(deviation / (len(values) - 1) / len(values)) if len(values) > 1 else None,
                 num_samples=len(values),
                 higher_is_better=True,
-                counts={"n_wins": num_wins, "n_wins_base": num_losses, "n_draws": draws},
+                counts=counts,
             )
         )
     return "win rates from a judge's annotations", {}, scores, drops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,8 @@ from halobench.results.private import private_texts
 from halobench.results.store import Store, unreadable
 from halobench.storage import canonical_json, parse_json, write_text
 
+NULL = "n_null"  # among counts: judgements that failed, which are no ties
+MAX_NULL = 0.02
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Ge(0)]
@@ -97,8 +100,11 @@ def add_import(store: Store, found: Import) -> Path:
     """Keep an import; the same again changes nothing.
 
     Raises:
-        ResultsError: its name is no name, or is that of another import.
+        ResultsError: its name is no name, or is that of another import; too many judgements failed.
     """
+    failures = list(_null_problems(found))
+    if failures:
+        raise ResultsError(*(f"{found.file}: {problem}" for problem in failures))
     if not _NAME.fullmatch(found.name):
         raise ResultsError(
             f"--name {found.name!r}: must be letters, digits, '.', '-' and '_', for example alpaca-eval-2"
@@ -123,8 +129,21 @@ def import_problems(store: Store) -> list[str]:
             continue
         if found.name != name:
             problems.append(f"{file}: name = {found.name!r}: is not that of the file; import it again")
+        problems += [f"{file}: {problem}" for problem in _null_problems(found)]
         problems += [
             f"{file}: {key}: holds {kind}; import a file that has none"
             for key, kind in private_texts(found.model_dump(mode="json"))
         ]
     return problems
+
+
+def _null_problems(found: Import) -> Iterator[str]:
+    """Win rates of which so many judgements failed that they may be anything."""
+    for score in found.scores:
+        failed = score.counts.get(NULL, 0)
+        asked = failed + (score.num_samples or 0)
+        if failed > MAX_NULL * asked:
+            yield (
+                f"{score.checkpoint}: {score.task}: {failed} of {asked} judgements failed, more than "
+                f"{MAX_NULL:.0%}; judge those again and import the whole"
+            )

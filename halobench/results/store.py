@@ -226,6 +226,7 @@ class Store:
         files = [*self.root.glob("suites/**/[!.]*.json"), *self.root.glob(f"runs/[!.]*/{RECORD}")]
         files += self.root.glob("runs/[!.]*/scores/[!.]*.json")
         files += self.root.glob("published/[!.]*.csv")
+        files += self.root.glob("imports/[!.]*.json")
         files += self.root.glob(RETRACTIONS)
         return digest([[str(file.relative_to(self.root)), file_digest(file)] for file in sorted(files)])[:12]
 

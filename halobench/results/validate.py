@@ -18,6 +18,7 @@ from halobench.results.store import RECORD, Store, unreadable
 from halobench.storage import digest, parse_json
 
 SCHEMA = "run.schema.json"
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Findings:
 
     Attributes:
         problems: one line each, with the file and the remedy.
+        warnings: what makes no fact wrong: runs that are missing, code that was not committed.
         num_runs: runs that were looked at.
         num_whole: scores of whole runs, which no per-prompt rows give.
     """
 
     problems: list[str]
+    warnings: list[str]
     num_runs: int
     num_whole: int
 
@@ -56,7 +59,8 @@ def validate(store: Store, report: Callable[[int, int], None] = lambda done, tot
     problems += journal_problems(store)
     problems += import_problems(store)
     problems += _schema_problems(store.root)
-    return Findings(problems, len(run_ids), asked.num_whole)
+    warnings = [*_incomplete_suites(store), *_uncommitted(store)]
+    return Findings(problems, warnings, len(run_ids), asked.num_whole)
 
 
 def _unfinished(root: Path) -> Iterator[str]:
@@ -112,12 +116,6 @@ def _suite_problems(store: Store) -> Iterator[str]:
             yield f"{file}: is not what its name is the digest of; restore the file"
         if file.parent != store.root / "suites" / note.suite:
             yield f"{file}: is of the suite {note.suite!r}; put it into a folder of that name"
-        missing = [point.run_id for point in note.points if not store.has_run(point.run_id)]
-        if missing:
-            yield (
-                f"{file}: {len(missing)} of its {len(note.points)} runs are not recorded ({missing[0]}, ...);"
-                f" go on with `halobench run`, or add them with `halobench results add`"
-            )
         for point in note.points:
             record = _readable(store, point.run_id)
             if record is not None and (record.setting_id, record.method_id, record.seed) != (
@@ -126,6 +124,38 @@ def _suite_problems(store: Store) -> Iterator[str]:
                 point.seed,
             ):
                 yield f"{file}: {point.run_id}: has another setting, method or seed; restore the file"
+
+
+def _incomplete_suites(store: Store) -> Iterator[str]:
+    """Rows and seeds of suites that nobody has run yet."""
+    for file in sorted(store.root.glob("suites/**/[!.]*.json")):
+        try:
+            points = store.suite(file).points
+        except ResultsError:  # a problem, told elsewhere
+            continue
+        missing: dict[str, list[int]] = {}
+        for point in points:
+            if not store.has_run(point.run_id):
+                missing.setdefault(point.label, []).append(point.seed)
+        if missing:
+            rows = [f"{label}: seeds {', '.join(map(str, seeds))}" for label, seeds in missing.items()]
+            more = f" and {len(rows) - _SHOWN} more rows" if len(rows) > _SHOWN else ""
+            shown = "; ".join(rows[:_SHOWN]) + more
+            yield (
+                f"{file}: {sum(map(len, missing.values()))} of its {len(points)} runs are not recorded "
+                f"({shown}); go on with `halobench run`, or add them with `halobench results add`"
+            )
+
+
+def _uncommitted(store: Store) -> Iterator[str]:
+    """Runs that no commit can make again."""
+    records = [record for run_id in store.run_ids() if (record := _readable(store, run_id)) is not None]
+    dirty = [record.run_id for record in records if record.provenance.dirty]
+    if dirty:
+        yield (
+            f"{store.root}: {len(dirty)} of {len(records)} runs were made by code that differs from its "
+            f"commit ({dirty[0]}, ...); commit the code and run them again"
+        )
 
 
 def _readable(store: Store, run_id: str) -> RunRecord | None:

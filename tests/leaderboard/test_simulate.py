@@ -11,7 +11,7 @@ from halobench.leaderboard.simulate import COVERAGE, FAMILIES, RECORDED, World, 
 
 REPLICATES, BOARDS = 250, 80
 # what is promised; results/simulation/README.md says where it is not kept, and how far off it is
-KEPT = ("seeds", "random base", "clustered prompts, by group")
+KEPT = ("seeds", "random base", "other seeds", "clustered prompts, by group")
 KEPT_FAMILIES = [
     f
     for f in FAMILIES
@@ -73,11 +73,14 @@ def test_the_true_difference_of_a_collapsing_loss_is_what_its_draws_average_to()
         assert np.mean(means) == pytest.approx(world.difference, abs=3 * error)
 
 
-def test_grouped_prompts_share_their_taste_and_are_averaged():
-    world = World("groups", 2, num_prompts=12, group_size=3, by_group=True)
-    values = world.draw(np.random.default_rng(0), (0.0, 0.0))
-    assert values.shape == (2, 2, 4)
-    assert set(np.unique(np.round(3 * values))) <= {0, 1, 2, 3}
+def test_grouped_prompts_share_their_taste_and_count_as_one():
+    world = World("groups", 2, num_prompts=9, taste_sd=100.0, group_sizes=(1, 2, 3), by_group=True)
+    assert world.groups == [0, 1, 1, 2, 2, 2, 3, 4, 4]
+    first, second = world.draw(np.random.default_rng(0), (0.0, 0.0))
+    for group in (1, 2, 4):  # a taste so strong leaves nothing to chance
+        assert len(np.unique(first[:, np.array(world.groups) == group])) == 1
+    assert world.estimate(first, second).num_prompts == 5
+    assert replace(world, by_group=False).estimate(first, second).num_prompts == 9
 
 
 def test_the_study_writes_the_same_tables_every_time(tmp_path, capsys):

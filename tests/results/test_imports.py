@@ -95,7 +95,7 @@ def test_annotations_count_a_draw_half_and_leave_out_what_was_not_judged(read):
     assert score.value == pytest.approx(0.55, abs=1e-15)
     assert score.stderr == pytest.approx(math.sqrt(0.55 / 4 / 5), abs=1e-15)
     assert score.num_samples == 5
-    assert score.counts == {"n_wins": 2, "n_wins_base": 1, "n_draws": 2}
+    assert score.counts == {"n_wins": 2, "n_wins_base": 1, "n_draws": 2, "n_null": 1}
     assert found.drops == {"has no preference": 1}
     assert (score.checkpoint, score.task) == ("mine", "alpaca_eval against base by judge")
 
@@ -208,6 +208,21 @@ def test_a_name_that_is_no_name_is_refused(read, tmp_path, name):
     with pytest.raises(ResultsError, match="must be letters, digits"):
         add_import(store, read("trl", TRL).model_copy(update={"name": name}))
     assert import_names(store) == []
+
+
+def test_failed_judgements_are_counted_and_more_than_two_percent_refused(read, tmp_path):
+    store = Store(tmp_path / "results")
+    few = read("alpaca-eval", judged(*[2] * 49, None))
+    assert few.scores[0].counts["n_null"] == 1
+    file = add_import(store, few)
+    assert validate(store).problems == []
+    many = read("alpaca-eval", judged(*[2] * 48, None))
+    with pytest.raises(ResultsError, match="1 of 49 judgements failed, more than 2%") as caught:
+        add_import(store, many.model_copy(update={"name": "other"}))
+    assert "judge those again" in str(caught.value)
+    file.write_text(many.model_dump_json())
+    [problem] = validate(store).problems
+    assert problem.startswith(f"{file}: mine: alpaca_eval against base by judge: 1 of 49")
 
 
 def test_the_verbs_import_list_and_show(tmp_path, capsys):

@@ -115,6 +115,7 @@ FACTS = f"scores/{SCORES}.json"
         (lambda folder: (folder / TABLE).unlink(), TABLE, "is missing"),
         (write(FACTS, '{"scores": NaN}'), FACTS, "NaN is no number"),
         (edit_score(value=0.75), FACTS, "T=1 winrate = 0.75: its rows give 0.5"),
+        (edit_score(value=0.500002), FACTS, "T=1 winrate = 0.500002: its rows give 0.5"),
         # the deviation of 1, 0 and .5 is .5; over the root of 3
         (edit_score(stderr=0.1), FACTS, "stderr = 0.1: its rows give 0.288675"),
         (edit_score(num_samples=4), FACTS, "num_samples = 4: it has 3 prompts"),
@@ -167,11 +168,27 @@ def test_prompts_that_were_changed_are_told(store):
     assert any(line.startswith(f"{file}: its prompts have the digest") for line in problems(store))
 
 
-def test_a_suite_whose_run_is_missing_is_told(store, folder):
-    folder.rename(store.root.parent / "gone")
-    [line] = problems(store)
-    assert f"1 of its 2 runs are not recorded ({folder.name}, ...)" in line
-    assert "`halobench run`" in line
+def test_runs_that_a_suite_misses_are_a_warning_with_their_rows_and_seeds(tmp_path, capsys):
+    runs = [make_run(loss, seed=seed) for loss in ("kto", "dpo") for seed in (0, 1, 2)]
+    store = write_store(tmp_path / "results", *runs)
+    for run in runs[1:4]:
+        shutil.rmtree(store.run_path(run.recipe.run_id))
+    found = validate(store)
+    assert found.problems == []
+    [line] = found.warnings
+    assert "3 of its 6 runs are not recorded (kto: seeds 1, 2; dpo: seeds 0); go on with" in line
+    assert main(["results", "validate", "--results", str(store.root)]) == 0
+    text = capsys.readouterr().out
+    assert f"warning: {line}" in text
+    assert "3 runs, all well, 1 warnings" in text
+
+
+def test_runs_of_uncommitted_code_are_a_warning(store, folder):
+    provenance(dirty=True)(folder)
+    found = validate(store)
+    assert found.problems == []
+    [line] = found.warnings
+    assert f"1 of 2 runs were made by code that differs from its commit ({folder.name}, ...)" in line
 
 
 @pytest.mark.parametrize(
@@ -200,7 +217,7 @@ def test_what_was_left_unfinished_is_told(store):
 
 def test_the_verb_says_every_problem_and_exits_with_1(store, folder, capsys):
     assert main(["results", "validate", "--results", str(store.root)]) == 0
-    assert "2 runs, all well; 0 scores of whole runs" in capsys.readouterr().out
+    assert "2 runs, all well, 0 warnings; 0 scores of whole runs" in capsys.readouterr().out
     (folder / "notes.txt").write_text("x")
     (folder / "more.txt").write_text("x")
     assert main(["results", "validate", "--results", str(store.root)]) == 1

@@ -1,12 +1,13 @@
 """alpaca-eval's own loop agrees with the oracle's arithmetic, and leaves nothing behind."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 
 from halobench.feedback import EvaluationPrompt, Message, PromptSet
-from halobench.scoring.alpaca_eval import AlpacaEvalScorer
+from halobench.scoring.alpaca_eval import AlpacaEvalScorer, import_alpaca_eval
 from halobench.scoring.oracle import OracleScorer
 from halobench.storage import home
 from tests.scoring.conftest import values
@@ -76,3 +77,19 @@ def test_alpaca_eval_gives_the_win_rate_of_the_oracle_and_leaves_no_files(conten
     # standard error of the six verdicts, by hand: deviations .5 0 0 .5 .5 .5; sqrt(1 / 5) / sqrt(6)
     assert score.stderr == pytest.approx((1 / 5) ** 0.5 / 6**0.5)
     assert (score.num_samples, score.higher_is_better) == (6, True)
+
+
+def test_alpaca_eval_is_imported_where_setuptools_has_no_pkg_resources(monkeypatch):
+    real = importlib.import_module
+
+    def without_pkg_resources(name):
+        if name == "pkg_resources":  # gone since setuptools 82
+            raise ModuleNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", without_pkg_resources)
+    monkeypatch.delitem(sys.modules, "pkg_resources", raising=False)
+    assert import_alpaca_eval().__name__ == "alpaca_eval"
+    stand_in = sys.modules["pkg_resources"]
+    assert stand_in.parse_version("0.6.10") > stand_in.parse_version("0.6.6")
+    assert stand_in.get_distribution("alpaca_eval").version == "0.6.6"
