@@ -75,7 +75,7 @@ class Shown(NamedTuple):
 
 
 _TITLES = {"winrate": "Win rate, T=1", "auc": "AUC"}
-_FIRST = (
+FIRST = (
     Shown("winrate_star", "Win rate, T*", "interval"),
     Shown("sft_at_same_entropy", "SFT as sure", "share"),
     Shown("winrate_reference", "Beats reference", "share"),
@@ -99,7 +99,7 @@ def display_columns(board: BuiltBoard) -> list[Shown]:
         Shown(primary, title, "interval"),
         *(
             column
-            for column in _FIRST
+            for column in FIRST
             if column.key in board.tables.rows
             and column.key != primary
             and _YARDSTICKS.get(column.key, primary) == primary

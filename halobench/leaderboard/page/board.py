@@ -20,6 +20,7 @@ from halobench.leaderboard.page.facts import (
 from halobench.leaderboard.stats import Verdict, verdict
 from halobench.leaderboard.tables import COLUMNS, primary_column, primary_key
 from halobench.leaderboard.text import (
+    FIRST,
     BuiltBoard,
     Shown,
     cell_text,
@@ -79,13 +80,14 @@ def _second_key(board: BuiltBoard) -> str | None:
 
 
 def _shown(boards: Sequence[BuiltBoard], second: Mapping[int, str | None]) -> list[Shown]:
-    """The columns beside the primary ones: what any of the boards shows first, in its order."""
-    found: dict[str, Shown] = {}
-    for board in boards:
-        for column in display_columns(board)[1:]:
-            if column.key != second[id(board)]:
-                found.setdefault(column.key, column)
-    return list(found.values())
+    """The columns beside the primary ones: what any of the boards shows first."""
+    found = {
+        column.key
+        for board in boards
+        for column in display_columns(board)[1:]
+        if column.key != second[id(board)]
+    }
+    return [column for column in FIRST if column.key in found]
 
 
 def _by_group(columns: Sequence[Numbers]) -> dict[str, list[Numbers]]:
