@@ -21,7 +21,7 @@ from halobench.leaderboard.cube import Setting, noted_settings
 from halobench.leaderboard.featured import FEATURED, featured
 from halobench.leaderboard.figures import make_plots, save_figure
 from halobench.leaderboard.imported import imported_table
-from halobench.leaderboard.page import render_page
+from halobench.leaderboard.page import render_pages
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
 from halobench.leaderboard.published_text import BuiltPublished
@@ -97,7 +97,7 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         figures = folder / "figures"
         figures.mkdir()
         chosen = featured(boards)
-        shown = [board for board in boards if board.setting.setting_id in chosen]
+        shown = [board for board in boards if board.stem in chosen]
         drawn = _each(pool, partial(_draw if pool is None else _draw_there, figures), shown)
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
@@ -109,16 +109,16 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         if published is not None:
             _write_published(folder / "published", published)
         version = store.data_version()
-        boards = [
-            next(drawn) if board.setting.setting_id in chosen else _without_figures(board) for board in boards
-        ]
-        (folder / "README.md").write_text(
-            render_markdown(boards, version, published, imported), encoding="utf-8", newline="\n"
-        )
-        (folder / "index.html").write_text(
-            render_page(boards, version, published), encoding="utf-8", newline="\n"
-        )
+        boards = [next(drawn) if board.stem in chosen else _without_figures(board) for board in boards]
+        _write_text(folder / "README.md", render_markdown(boards, version, published, imported))
+        for name, text in render_pages(boards, chosen, version, published):
+            _write_text(folder / name, text)
     return boards
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _draw(folder: Path, board: BuiltBoard) -> BuiltBoard:

@@ -10,10 +10,10 @@ FEATURED = 24
 
 
 def featured(boards: Sequence[BuiltBoard]) -> frozenset[str]:
-    """Setting ids of the boards with most recorded runs, ties in the order of suites and settings."""
+    """Stems of the boards with most recorded runs, ties in the order of suites and settings."""
     ordered = sorted(
         boards,
         # the table of costs has one line per recorded run
         key=lambda board: (-len(board.tables.cost), board.setting.suite, board.setting.setting_id),
     )
-    return frozenset(board.setting.setting_id for board in ordered[:FEATURED])
+    return frozenset(board.stem for board in ordered[:FEATURED])
