@@ -12,8 +12,9 @@ import pandas as pd
 
 from halobench.leaderboard.contrasts import compare
 from halobench.leaderboard.cube import Setting, load_settings
+from halobench.leaderboard.featured import featured
 from halobench.leaderboard.figures import make_plots, save_figure
-from halobench.leaderboard.page import render_page
+from halobench.leaderboard.page import render_pages
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
 from halobench.leaderboard.published_text import BuiltPublished
@@ -54,7 +55,14 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
         The boards.
     """
     store = Store(results)
-    boards = [board._replace(plots=make_plots(board.setting, board.tables)) for board in build_boards(store)]
+    boards = build_boards(store)
+    chosen = featured(boards)
+    boards = [
+        board._replace(plots=make_plots(board.setting, board.tables))
+        if board.setting.setting_id in chosen
+        else board
+        for board in boards
+    ]
     published = build_published(results)
     with atomic_folder(target) as folder:
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
@@ -70,13 +78,15 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
         if published is not None:
             _write_published(folder / "published", published)
         version = store.data_version()
-        (folder / "README.md").write_text(
-            render_markdown(boards, version, published), encoding="utf-8", newline="\n"
-        )
-        (folder / "index.html").write_text(
-            render_page(boards, version, published), encoding="utf-8", newline="\n"
-        )
+        _write_text(folder / "README.md", render_markdown(boards, version, published))
+        for name, text in render_pages(boards, chosen, version, published):
+            _write_text(folder / name, text)
     return boards
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _write_published(folder: Path, published: BuiltPublished) -> None:

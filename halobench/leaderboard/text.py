@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -46,7 +46,8 @@ def render_markdown(
     parts += [] if published is None else published_markdown(published)
     parts += [
         "Rank intervals hold jointly at 95% (Holm). Win rates count ties half. `index.html` shows the same "
-        "with sorting, every comparison and the methods.",
+        "with sorting and filters, and leads to the page of each setting (`setting/`), of comparisons "
+        "(`contrast/`) and runs (`run/`) with samples side by side, and to the methods (`methods.html`).",
         "",
         f"Made by `halobench leaderboard` from results `{version}`.",
         "",
@@ -59,54 +60,90 @@ def markdown_table(board: BuiltBoard) -> list[str]:
     return markdown_lines(*display_table(board))
 
 
+class Shown(NamedTuple):
+    """A column that people read first.
+
+    Attributes:
+        key: of the rows.
+        title: in words.
+        how: its numbers are written: "interval", "share", "signed" or "plain".
+    """
+
+    key: str
+    title: str
+    how: str
+
+
+_TITLES = {"winrate": "Win rate, T=1", "auc": "AUC"}
+_FIRST = (
+    Shown("winrate_star", "Win rate, T*", "interval"),
+    Shown("sft_at_same_entropy", "SFT as sure", "share"),
+    Shown("winrate_reference", "Beats reference", "share"),
+    Shown("utility", "Utility", "signed"),
+    Shown("kl", "KL, nats", "plain"),
+    Shown("accuracy", "Reward accuracy", "interval"),
+    Shown("always_longer", "Always longer", "share"),
+    Shown("auc_always_longer", "AUC of longer", "share"),
+    Shown("pick_accuracy", "Retained pick", "share"),
+    Shown("facts_accuracy", "Retained facts", "share"),
+)
+# What always preferring the longer answer would give, where that is what the metric is held against.
+_YARDSTICKS = {"always_longer": "accuracy", "auc_always_longer": "auc"}
+
+
+def display_columns(board: BuiltBoard) -> list[Shown]:
+    """The columns that people read first, the primary metric before all."""
+    primary = primary_key(board.setting)
+    title = _TITLES.get(primary, primary.replace("_", " ").capitalize())
+    return [
+        Shown(primary, title, "interval"),
+        *(
+            column
+            for column in _FIRST
+            if column.key in board.tables.rows
+            and column.key != primary
+            and _YARDSTICKS.get(column.key, primary) == primary
+        ),
+    ]
+
+
 def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:
     """The few columns that people read first, as text."""
-    frame = board.tables.rows
-    primary = primary_key(board.setting)
-    wanted: list[tuple[str, str, str]] = [
-        (
-            primary,
-            {"winrate": "Win rate, T=1", "auc": "AUC"}.get(primary, primary.replace("_", " ").capitalize()),
-            "interval",
-        ),
-        ("winrate_star", "Win rate, T*", "interval"),
-        ("sft_at_same_entropy", "SFT as sure", "share"),
-        ("winrate_reference", "Beats reference", "share"),
-        ("utility", "Utility", "signed"),
-        ("kl", "KL, nats", "plain"),
-        ("accuracy", "Reward accuracy", "interval"),
-        *([("always_longer", "Always longer", "share")] if primary == "accuracy" else []),
-        *([("auc_always_longer", "AUC of longer", "share")] if primary == "auc" else []),
-        ("pick_accuracy", "Retained pick", "share"),
-        ("facts_accuracy", "Retained facts", "share"),
+    shown = [column for column in display_columns(board) if column.key in board.tables.rows]
+    headers = ["Rank", "Row", *(column.title for column in shown), "Seeds", "Note"]
+    rows = [
+        [
+            rank_text(record),
+            str(record["row"]),
+            *(cell_text(record, column.key, column.how) for column in shown),
+            f"{record['seeds']}",
+            note_text(record),
+        ]
+        for record in board.tables.rows.to_dict("records")
     ]
-    shown = [
-        (k, title, how) for i, (k, title, how) in enumerate(wanted) if k in frame and (i == 0 or k != primary)
-    ]
-    headers = ["Rank", "Row", *(title for _, title, _ in shown), "Seeds", "Note"]
-    rows = []
-    for _, row in frame.iterrows():
-        seeds = f"{row['seeds']}"
-        note = row["note"] if isinstance(row["note"], str) else ""
-        rows.append(
-            [rank_text(row), str(row["row"]), *(_cell(row, key, how) for key, _, how in shown), seeds, note]
-        )
     return headers, rows
 
 
-def rank_text(row: pd.Series) -> str:
+def note_text(record: Mapping[Hashable, Any]) -> str:
+    """Why a row has no rank, or nothing."""
+    note = record.get("note")
+    return note if isinstance(note, str) else ""
+
+
+def rank_text(record: Mapping[Hashable, Any]) -> str:
     """The rank interval: 1, 1-3, or a dash."""
-    if "rank_low" not in row or pd.isna(row["rank_low"]):
+    if "rank_low" not in record or pd.isna(record["rank_low"]):
         return "-"
-    low, high = int(row["rank_low"]), int(row["rank_high"])
+    low, high = int(record["rank_low"]), int(record["rank_high"])
     return f"{low}" if low == high else f"{low}-{high}"
 
 
-def _cell(row: pd.Series, key: str, how: str) -> str:
-    value: Any = row[key]
-    if pd.isna(value):
+def cell_text(record: Mapping[Hashable, Any], key: str, how: str) -> str:
+    """A number of a row as text, with its interval where it has one; empty where there is none."""
+    value: Any = record.get(key)
+    if value is None or pd.isna(value):
         return ""
-    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    low, high = record.get(f"{key}_low"), record.get(f"{key}_high")
     if how == "interval" and low is not None and not math.isnan(float(low)):
         return f"{value:.3f} [{low:.3f}, {high:.3f}]"
     return {"signed": f"{value:+.2f}", "plain": f"{value:.2f}"}.get(how, f"{value:.3f}")
