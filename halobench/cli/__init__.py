@@ -48,7 +48,8 @@ _EXAMPLES = {
   halobench show kto                a loss
   halobench show cafe               a data source; for a world its menu
   halobench show quickstart         a recipe
-  halobench show kto-s0-0123456789ab --json""",
+  halobench show kto-s0-0123456789ab --json
+  halobench show kto-s0-0123456789ab --page run.html     recipe, curves and samples side by side""",
     "sample": """examples:
   halobench sample kto-s0-0123456789ab "hi , a cold snack , no milk , under 5 .\"""",
     "export": """examples:
@@ -218,6 +219,7 @@ def make_parser() -> argparse.ArgumentParser:
     show.add_argument("name", help="of any of them")
     show.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a Python file to import")
     show.add_argument("--json", action="store_true", help="for programs")
+    show.add_argument("--page", type=Path, metavar="FILE", help="write the page of a run instead")
     _add_results(show)
 
     sample = _verb(

@@ -18,6 +18,7 @@ from halobench.registry import JUDGES, LOSSES, SCORERS, SOURCES, Registry, did_y
 from halobench.results.imports import Import, import_names, read_import
 from halobench.results.journal import retractions
 from halobench.results.store import Store
+from halobench.storage import write_text
 from halobench.worlds.base import World
 
 
@@ -75,7 +76,12 @@ def show(arguments: argparse.Namespace) -> int:
     for plugin in arguments.plugin:
         load_plugin(plugin)
     name = arguments.name
-    if name in LOSSES:
+    if arguments.page is not None:
+        from halobench.leaderboard.page import render_run
+
+        write_text(arguments.page, render_run(Store(arguments.results), name))
+        print(f"page: {arguments.page}")
+    elif name in LOSSES:
         _print(_loss_facts(name), _loss_text(name), arguments.json)
     elif name in SOURCES:
         facts = {"name": name, "description": inspect.getdoc(SOURCES[name]), "source": SOURCES.source(name)}

@@ -75,7 +75,7 @@ class Shown(NamedTuple):
 
 
 _TITLES = {"winrate": "Win rate, T=1", "auc": "AUC"}
-_FIRST = (
+FIRST = (
     Shown("winrate_star", "Win rate, T*", "interval"),
     Shown("sft_at_same_entropy", "SFT as sure", "share"),
     Shown("winrate_reference", "Beats reference", "share"),
@@ -99,7 +99,7 @@ def display_columns(board: BuiltBoard) -> list[Shown]:
         Shown(primary, title, "interval"),
         *(
             column
-            for column in _FIRST
+            for column in FIRST
             if column.key in board.tables.rows
             and column.key != primary
             and _YARDSTICKS.get(column.key, primary) == primary
@@ -109,6 +109,13 @@ def display_columns(board: BuiltBoard) -> list[Shown]:
 
 def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:
     """The few columns that people read first, as text."""
+    return display_records(board, board.tables.rows.to_dict("records"))
+
+
+def display_records(
+    board: BuiltBoard, records: Sequence[Mapping[Hashable, Any]]
+) -> tuple[list[str], list[list[str]]]:
+    """The same of rows that were read already."""
     shown = [column for column in display_columns(board) if column.key in board.tables.rows]
     headers = ["Rank", "Row", *(column.title for column in shown), "Seeds", "Note"]
     rows = [
@@ -119,7 +126,7 @@ def display_table(board: BuiltBoard) -> tuple[list[str], list[list[str]]]:
             f"{record['seeds']}",
             note_text(record),
         ]
-        for record in board.tables.rows.to_dict("records")
+        for record in records
     ]
     return headers, rows
 

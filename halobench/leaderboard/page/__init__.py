@@ -7,7 +7,7 @@ from typing import Any
 
 from halobench.leaderboard.page.board import board_context
 from halobench.leaderboard.page.contrast import contrast_context
-from halobench.leaderboard.page.facts import compared, run_path, setting_path, shown_run
+from halobench.leaderboard.page.facts import compared, run_path, setting_path, shown_run, view
 from halobench.leaderboard.page.published import published_context
 from halobench.leaderboard.page.render import render
 from halobench.leaderboard.page.run import board_run_context, render_run
@@ -31,19 +31,21 @@ def render_pages(
         published: what others published, if it is shown.
     """
     has_published = published is not None
+    views = [view(board) for board in boards]
 
     def page(template: str, path: str, **context: Any) -> tuple[str, str]:
         return path, render(template, path, version, has_published=has_published, **context)
 
-    yield page("index", "index.html", **board_context(boards, chosen))
+    yield page("index", "index.html", **board_context(views, chosen))
     yield page("methods", "methods.html")
     yield page("downloads", "downloads.html", **_downloads(boards, published))
     if published is not None:
         yield page("published", "published.html", **published_context(published))
     runs: set[str] = set()
-    for board in boards:
+    for seen in views:
+        board = seen.board
         is_chosen = board.setting.setting_id in chosen
-        yield page("setting", setting_path(board), **setting_context(board, is_chosen))
+        yield page("setting", setting_path(board), **setting_context(seen, is_chosen))
         if not is_chosen:
             continue
         showcase = Showcase(board.setting.store)

@@ -9,9 +9,9 @@ from typing import Any, get_args
 from halobench.leaderboard.contrasts import SECOND_DECODE, decodes
 from halobench.leaderboard.page.columns import Numbers, number_text, numeric_columns
 from halobench.leaderboard.page.facts import (
+    View,
     compared,
     row_id,
-    row_letters,
     run_path,
     separability,
     setting_path,
@@ -20,6 +20,7 @@ from halobench.leaderboard.page.facts import (
 from halobench.leaderboard.stats import Verdict, verdict
 from halobench.leaderboard.tables import COLUMNS, primary_column, primary_key
 from halobench.leaderboard.text import (
+    FIRST,
     BuiltBoard,
     Shown,
     cell_text,
@@ -33,13 +34,14 @@ _VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _DIGITS = 4
 
 
-def board_context(boards: Sequence[BuiltBoard], chosen: set[str]) -> dict[str, Any]:
+def board_context(views: Sequence[View], chosen: set[str]) -> dict[str, Any]:
     """What the template of the board needs.
 
     Args:
-        boards: all of them.
+        views: all boards.
         chosen: settings whose runs have pages.
     """
+    boards = [view.board for view in views]
     second = {id(board): _second_key(board) for board in boards}
     shown = _shown(boards, second)
     more = [
@@ -47,19 +49,20 @@ def board_context(boards: Sequence[BuiltBoard], chosen: set[str]) -> dict[str, A
         for column in numeric_columns([board.tables.rows for board in boards])
         if column.key not in {"seeds", *(s.key for s in shown)}
     ]
+    groups = [_group(view, shown, second[id(view.board)], chosen) for view in views]
     return {
         "columns": shown,
+        "usual": _usual(groups, shown),
         "more": _by_group(more),
-        "groups": [_group(board, shown, second[id(board)], chosen) for board in boards],
+        "groups": groups,
         "suites": sorted({board.setting.suite for board in boards}),
         "losses": sorted({str(loss) for board in boards for loss in board.tables.rows["loss"]}),
         "baselines": sorted({str(name) for board in boards for name in board.tables.rows["row"]}),
         "data": {
             "verdicts": _VERDICTS,
             "columns": [[c.key, c.title] for c in more],
-            "boards": [_data(board, more, second[id(board)]) for board in boards],
+            "boards": [_data(view, more, second[id(view.board)]) for view in views],
         },
-        "num_rows": sum(len(board.tables.rows) for board in boards),
     }
 
 
@@ -79,13 +82,20 @@ def _second_key(board: BuiltBoard) -> str | None:
 
 
 def _shown(boards: Sequence[BuiltBoard], second: Mapping[int, str | None]) -> list[Shown]:
-    """The columns beside the primary ones: what any of the boards shows first, in its order."""
-    found: dict[str, Shown] = {}
-    for board in boards:
-        for column in display_columns(board)[1:]:
-            if column.key != second[id(board)]:
-                found.setdefault(column.key, column)
-    return list(found.values())
+    """The columns beside the primary ones: what any of the boards shows first."""
+    found = {
+        column.key
+        for board in boards
+        for column in display_columns(board)[1:]
+        if column.key != second[id(board)]
+    }
+    return [column for column in FIRST if column.key in found]
+
+
+def _usual(groups: Sequence[Mapping[str, Any]], shown: Sequence[Shown]) -> set[str]:
+    """Columns that a third of all rows have; the others wait in the column chooser."""
+    rows = [row["cells"][2:] for group in groups for row in group["rows"]]
+    return {s.key for k, s in enumerate(shown) if 3 * sum(row[k] != ("", "") for row in rows) >= len(rows)}
 
 
 def _by_group(columns: Sequence[Numbers]) -> dict[str, list[Numbers]]:
@@ -95,12 +105,11 @@ def _by_group(columns: Sequence[Numbers]) -> dict[str, list[Numbers]]:
     return groups
 
 
-def _group(board: BuiltBoard, shown: Sequence[Shown], second: str | None, chosen: set[str]) -> dict[str, Any]:
+def _group(view: View, shown: Sequence[Shown], second: str | None, chosen: set[str]) -> dict[str, Any]:
     """A setting: its header and its rows."""
+    board, records = view.board, view.records
     key = primary_key(board.setting)
     own = {column.key for column in display_columns(board)[1:]}
-    tied = row_letters(board)
-    records = board.tables.rows.to_dict("records")
     place = _places(records, key)
     is_chosen = board.setting.setting_id in chosen
     rows = []
@@ -116,7 +125,7 @@ def _group(board: BuiltBoard, shown: Sequence[Shown], second: str | None, chosen
                 "name": name,
                 "page": run_path(run.run_id) if is_chosen and run else setting_path(board),
                 "rank": rank_text(record),
-                "letters": tied.get(name, ""),
+                "letters": view.letters.get(name, ""),
                 "loss": str(record["loss"]),
                 "level": _level(record),
                 "cells": [_split(cell) for cell in cells],
@@ -169,9 +178,9 @@ def _places(records: Sequence[Mapping[Hashable, Any]], key: str) -> Any:
     return place
 
 
-def _data(board: BuiltBoard, more: Sequence[Numbers], second: str | None) -> dict[str, Any]:
+def _data(view: View, more: Sequence[Numbers], second: str | None) -> dict[str, Any]:
     """What the script needs of a setting: further columns, and the primary metric's comparisons."""
-    records = board.tables.rows.to_dict("records")
+    board, records = view.board, view.records
     index = {str(record["row"]): place for place, record in enumerate(records)}
     both = decodes(board.setting)
     margin = board.setting.board.margin

@@ -89,20 +89,20 @@ class Numbers(NamedTuple):
 
 def numeric_columns(frames: Iterable[pd.DataFrame]) -> list[Numbers]:
     """Every column of numbers that any of the boards has, by group; ends of intervals belong to theirs."""
-    present: dict[str, None] = {}
+    present: set[str] = set()
     for frame in frames:
-        for key in frame.columns:
-            if key not in _NO_NUMBERS and pd.api.types.is_numeric_dtype(frame[key]):
-                present[_interval_of(key, frame)] = None
+        keys = set(frame.columns)
+        numeric = (k for k, kind in frame.dtypes.items() if pd.api.types.is_numeric_dtype(kind))
+        present |= {_interval_of(str(key), keys) for key in numeric if key not in _NO_NUMBERS}
     known = [Numbers(key, title, group) for key, (group, title) in _PLACES.items() if key in present]
     rest = sorted(key for key in present if key not in _PLACES)
     return known + [Numbers(key, key.replace("_", " ").capitalize(), _OTHER) for key in rest]
 
 
-def _interval_of(key: str, frame: pd.DataFrame) -> str:
+def _interval_of(key: str, keys: set[str]) -> str:
     for end in ("_low", "_high"):
         stem = key.removesuffix(end)
-        if stem != key and {f"{stem}_low", f"{stem}_high"} <= set(frame.columns):
+        if stem != key and {f"{stem}_low", f"{stem}_high"} <= keys:
             return stem
     return key
 

@@ -20,9 +20,10 @@ from halobench.leaderboard.page.facts import (
     shown_run,
     span,
 )
-from halobench.leaderboard.page.samples import SHOWN_PROMPTS, Showcase
+from halobench.leaderboard.page.samples import Showcase
 from halobench.leaderboard.page.svg import histogram
 from halobench.leaderboard.text import BuiltBoard
+from halobench.results.record import RunRecord
 
 _EXTREMES = 5
 
@@ -37,7 +38,7 @@ def contrast_context(board: BuiltBoard, pair: Compared, showcase: Showcase) -> d
     table = _paired(setting, *rows, first.decode)
     by_prompt = table.mean(axis=0)
     left, right = _common_runs(*rows)
-    sampled = [d for d in showcase.decodes(left) if d in showcase.decodes(right)]
+    sampled = [d for d in showcase.decodes(left.run_id) if d in showcase.decodes(right.run_id)]
     return {
         "suite": setting.suite,
         "setting_page": setting_path(board),
@@ -58,11 +59,11 @@ def contrast_context(board: BuiltBoard, pair: Compared, showcase: Showcase) -> d
         "histogram": histogram(
             f"Differences of {len(by_prompt)} prompts, averaged over seeds", by_prompt.to_numpy()
         ),
-        "extremes": _extremes(by_prompt, left, showcase),
-        "left": left,
-        "right": right,
-        "decodes": [(decode, showcase.pairs(left, right, decode)) for decode in sampled[:1]],
-        "most": SHOWN_PROMPTS,
+        "extremes": _extremes(by_prompt, left.run_id, showcase),
+        "left": left.run_id,
+        "right": right.run_id,
+        "same_seed": left.seed == right.seed,
+        "decodes": [(decode, showcase.pairs(left.run_id, right.run_id, decode)) for decode in sampled[:1]],
     }
 
 
@@ -105,11 +106,11 @@ def _paired(setting: Setting, first: BoardRow, second: BoardRow, decode: str) ->
     )
 
 
-def _common_runs(first: BoardRow, second: BoardRow) -> tuple[str, str]:
+def _common_runs(first: BoardRow, second: BoardRow) -> tuple[RunRecord, RunRecord]:
     """Runs of the lowest common seed, or the lowest of each where there is none."""
     common = set(first.completed) & set(second.completed)
     seeds = [min(common or row.completed) for row in (first, second)]
-    return first.records[seeds[0]].run_id, second.records[seeds[1]].run_id
+    return first.records[seeds[0]], second.records[seeds[1]]
 
 
 def _extremes(by_prompt: pd.Series, run_id: str, showcase: Showcase) -> list[dict[str, str]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 from halobench.leaderboard.contrasts import Comparison, decodes, gate, robust
 from halobench.leaderboard.cube import BoardRow, Setting
 from halobench.leaderboard.letters import letters
 from halobench.leaderboard.page.render import slug
-from halobench.leaderboard.text import BuiltBoard
+from halobench.leaderboard.text import BuiltBoard, rank_text
 from halobench.results.record import RunRecord
 
 _SENTENCES = {
@@ -22,6 +22,20 @@ _SENTENCES = {
     "not superior": "{a} is not better than {b} by the margin of {margin:g} or more. That is all.",
     "inconclusive": "Undecided: {a} may be better or worse than {b} by the margin of {margin:g} or more.",
 }
+
+
+class View(NamedTuple):
+    """A board as its pages read it.
+
+    Attributes:
+        board: the board.
+        records: its rows.
+        letters: of its ranked rows, from the primary decode.
+    """
+
+    board: BuiltBoard
+    records: list[dict[Hashable, Any]]
+    letters: dict[str, str]
 
 
 class Compared(NamedTuple):
@@ -76,16 +90,14 @@ def compared(board: BuiltBoard) -> list[Compared]:
     ]
 
 
-def row_letters(board: BuiltBoard) -> dict[str, str]:
-    """Letters of the ranked rows, from the primary decode; the best estimate has an "a"."""
+def view(board: BuiltBoard) -> View:
+    """Read a board once for all its pages; of the ranked rows the best estimate has the letter "a"."""
+    records = board.tables.rows.to_dict("records")
     primary = decodes(board.setting)[0]
-    ranked = [
-        str(record["row"])
-        for record in board.tables.rows.to_dict("records")
-        if record.get("rank_low") is not None and record["rank_low"] == record["rank_low"]
-    ]
+    ranked = [str(record["row"]) for record in records if rank_text(record) != "-"]
     family = [c for c in board.tables.comparisons if c.family == "losses" and c.decode == primary]
-    return letters(ranked, [(c.first, c.second) for c in family if c.adjusted.separated])
+    tied = letters(ranked, [(c.first, c.second) for c in family if c.adjusted.separated])
+    return View(board, records, tied)
 
 
 def separability(board: BuiltBoard) -> str:

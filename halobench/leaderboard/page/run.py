@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from halobench.leaderboard.page.facts import run_path, setting_path, shown_run
 from halobench.leaderboard.page.render import render_alone
-from halobench.leaderboard.page.samples import SHOWN_PROMPTS, Pair, Showcase
+from halobench.leaderboard.page.samples import Pair, Showcase
 from halobench.leaderboard.page.svg import curve
 from halobench.leaderboard.text import BuiltBoard
 from halobench.results.journal import retractions
@@ -47,7 +47,6 @@ def run_context(store: Store, record: RunRecord, showcase: Showcase, reference: 
         "curves": _curves(store, record.run_id),
         "beside": beside,
         "pairs": pairs,
-        "most": SHOWN_PROMPTS,
         "reference": reference,
         "board": None,
     }

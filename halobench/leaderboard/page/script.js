@@ -171,6 +171,21 @@
     for (const setting of settings) setting.head.cells[0].colSpan = shown;
   };
 
+  // Many rows: each setting is laid out only when it comes into view, as a grid of the widths that the table has.
+  const isLarge = table.rows.length > 400;
+  const ROLES = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
+  const layOut = () => {
+    if (!isLarge) return;
+    table.classList.remove("lazy");
+    const widths = [...headRow.cells].filter((th) => !th.hidden).map((th) => th.getBoundingClientRect().width + "px");
+    const row = settings[0].rows[0].tr.getBoundingClientRect().height, head = settings[0].head.getBoundingClientRect().height;
+    table.style.setProperty("--widths", widths.join(" "));
+    for (const setting of settings) setting.height = (shown) => `${head + shown * row}px`;
+    for (const part of [table, ...table.querySelectorAll("thead, tbody, tr, td, th")])
+      if (!part.hasAttribute("role")) part.setAttribute("role", ROLES[part.tagName] || (part.scope === "col" ? "columnheader" : "rowheader"));
+    table.classList.add("lazy");
+  };
+
   const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(3);
   const difference = (setting, row, other, decode) => {
     for (const [a, b, d, mean, low, high, verdict, mirrored] of setting.data.compared) {
@@ -218,6 +233,7 @@
         if (!hide) here += 1;
       }
       if (setting.body.hidden !== (here === 0)) setting.body.hidden = here === 0;
+      if (isLarge) setting.body.style.containIntrinsicBlockSize = setting.height(here);
       all += setting.rows.length;
       rows += here;
       shown += here > 0;
@@ -252,6 +268,7 @@
     sorted = { key: by.replace(/^-/, ""), direction: by.startsWith("-") ? -1 : 1 };
     showColumns();
     pin(form.elements.baseline.value);
+    layOut();
     sort();
     filter();
   };
@@ -266,8 +283,8 @@
     write();
   });
   form.addEventListener("input", (event) => {
-    if (event.target.name === "column") showColumns();
-    else if (event.target.name === "baseline") { pin(event.target.value); sort(); }
+    if (event.target.name === "column") { showColumns(); layOut(); }
+    else if (event.target.name === "baseline") { pin(event.target.value); layOut(); sort(); }
     else filter();
     write();
   });

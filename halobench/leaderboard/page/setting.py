@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from functools import cache
 from typing import Any
 
-from halobench.leaderboard.contrasts import Comparison
 from halobench.leaderboard.page.board import metric_title
 from halobench.leaderboard.page.columns import number_text, numeric_columns
 from halobench.leaderboard.page.facts import (
-    Compared,
-    compared,
+    View,
+    contrast_path,
     data_facts,
-    robust_text,
     row_id,
-    row_letters,
     run_path,
     shown_run,
     span,
 )
-from halobench.leaderboard.text import BuiltBoard, display_table
+from halobench.leaderboard.text import display_records
 from halobench.recipe_file import builtin_recipes
 
 CONTRAST_HEADERS = (
@@ -35,17 +34,16 @@ CONTRAST_HEADERS = (
 )
 
 
-def setting_context(board: BuiltBoard, is_chosen: bool) -> dict[str, Any]:
+def setting_context(view: View, is_chosen: bool) -> dict[str, Any]:
     """What the template of a setting needs.
 
     Args:
-        board: of the setting.
+        view: of its board.
         is_chosen: whether it has figures, and pages of comparisons and runs.
     """
-    headers, cells = display_table(board)
-    tied = row_letters(board)
+    board, records = view.board, view.records
+    headers, cells = display_records(board, records)
     setting = board.setting
-    records = board.tables.rows.to_dict("records")
     rows = []
     for record, line in zip(records, cells, strict=True):
         name = str(record["row"])
@@ -57,7 +55,7 @@ def setting_context(board: BuiltBoard, is_chosen: bool) -> dict[str, Any]:
                 "name": name,
                 "page": run_path(run.run_id) if is_chosen and run else None,
                 "control": bool(record["control"]),
-                "cells": [line[0], tied.get(name, ""), *line[2:]],
+                "cells": [line[0], view.letters.get(name, ""), *line[2:]],
             }
         )
     return {
@@ -77,9 +75,13 @@ def setting_context(board: BuiltBoard, is_chosen: bool) -> dict[str, Any]:
         "is_chosen": is_chosen,
         "contrast_headers": CONTRAST_HEADERS,
         "contrasts": [
-            {"pair": pair, "cells": contrast_cells(pair, c, setting.board.margin)}
-            for pair in compared(board)
-            for c in pair.comparisons
+            {
+                "first": str(line["a"]),
+                "second": str(line["b"]),
+                "page": contrast_path(board, str(line["a"]), str(line["b"])),
+                "cells": _contrast_cells(line),
+            }
+            for line in board.tables.contrasts.to_dict("records")
         ],
         "numbers": [
             (column, [number_text(record, column.key) for record in records])
@@ -98,21 +100,22 @@ def setting_context(board: BuiltBoard, is_chosen: bool) -> dict[str, Any]:
     }
 
 
-def contrast_cells(pair: Compared, comparison: Comparison, margin: float) -> list[str]:
+def _contrast_cells(line: Mapping[Hashable, Any]) -> list[str]:
     """A comparison as text, without the rows that it compares."""
     return [
-        comparison.decode,
-        f"{comparison.estimate.mean:+.3f}",
-        span(*comparison.estimate.interval()),
-        span(comparison.adjusted.low, comparison.adjusted.high),
-        f"{comparison.adjusted.p:.2g}",
-        comparison.verdict(margin),
-        robust_text(pair.comparisons, comparison),
-        f"{comparison.estimate.detectable:.3f}",
-        comparison.family,
+        str(line["decode"]),
+        f"{line['difference']:+.3f}",
+        span(line["low"], line["high"]),
+        span(line["adjusted_low"], line["adjusted_high"]),
+        f"{line['p_holm']:.2g}",
+        str(line["verdict"]),
+        {"True": "yes", "False": "no"}.get(str(line["robust"]), ""),
+        f"{line['detectable']:.3f}",
+        str(line["family"]),
     ]
 
 
+@cache
 def run_command(suite: str) -> str:
     """The command that makes the runs of a suite; a recipe of one's own has to be named by its file."""
     names = builtin_recipes()

@@ -29,6 +29,7 @@ def curve(name: str, x: Float[np.ndarray, " points"], y: Float[np.ndarray, " poi
     if not len(finite):
         return Markup("")
     low, high = float(finite.min()), float(finite.max())
+    tiny = 1e-6 * (high - low)  # against the rounding errors of what is zero
     across = _scale(float(x[0]), float(x[-1]), _LEFT, _WIDTH - 4)
     up = _scale(low, high, _HEIGHT - _BOTTOM, _TOP)
     lines: list[list[str]] = [[]]
@@ -46,8 +47,8 @@ def curve(name: str, x: Float[np.ndarray, " points"], y: Float[np.ndarray, " poi
     )
     label = f"{name}: {y[0]:.3g} at {unit} {x[0]:g}, {y[-1]:.3g} at {unit} {x[-1]:g}"
     texts = [
-        _text(_LEFT - 4, _TOP + 6, f"{high:.3g}", "end"),
-        _text(_LEFT - 4, _HEIGHT - _BOTTOM, f"{low:.3g}" if low < high else "", "end"),
+        _text(_LEFT - 4, _TOP + 6, f"{high if abs(high) > tiny else 0:.3g}" if low < high else "", "end"),
+        _text(_LEFT - 4, _HEIGHT - _BOTTOM, f"{low if abs(low) > tiny else 0:.3g}", "end"),
         _text(_LEFT, _HEIGHT - 4, f"{x[0]:g}", "start"),
         _text(_WIDTH - 4, _HEIGHT - 4, f"{x[-1]:g} {unit}s", "end"),
     ]
