@@ -15,12 +15,14 @@ from halobench.leaderboard.cube import Setting, load_settings
 from halobench.leaderboard.featured import featured
 from halobench.leaderboard.figures import make_plots, save_figure
 from halobench.leaderboard.page import render_pages
+from halobench.leaderboard.page.render import slug
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
 from halobench.leaderboard.published_text import BuiltPublished
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
 from halobench.results.store import Store
+from halobench.results.tidy import harmless
 from halobench.storage import atomic_folder
 
 
@@ -37,7 +39,7 @@ def build_boards(store: Store) -> list[BuiltBoard]:
 def _stem(setting: Setting, suites: Counter[str]) -> str:
     """Beginning of a board's file names: its suite, with its setting where the suite has several."""
     name = setting.suite.replace("/", "-")
-    return name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}"
+    return slug(name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}")
 
 
 def build_published(results: Path) -> BuiltPublished | None:
@@ -115,7 +117,7 @@ def stale_files(results: Path, target: Path) -> list[str]:
 
 
 def write_csv(path: Path, frames: Sequence[pd.DataFrame]) -> None:
-    """Write tables below each other, floats with six significant digits."""
+    """Write tables below each other, floats with six significant digits, no text as a formula."""
     filled = [frame for frame in frames if not frame.empty] or list(frames[:1]) or [pd.DataFrame()]
     frame = pd.concat(filled, ignore_index=True)
-    rounded(frame).to_csv(path, index=False, lineterminator="\n")
+    rounded(frame).map(harmless).to_csv(path, index=False, lineterminator="\n")

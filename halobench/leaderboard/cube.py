@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from halobench.leaderboard.names import shown_name
 from halobench.results.journal import Retraction, retractions
 from halobench.results.record import RunRecord
 from halobench.results.store import ScoreFile, Store, SuitePoint
@@ -49,7 +50,7 @@ class BoardRow:
     def loss(self) -> str:
         """Name of the loss, or of the stage that was evaluated."""
         record = self.any_record
-        return str(record.recipe["loss"]["name"]) if record.evaluate == "aligned" else record.evaluate
+        return shown_name(record.recipe["loss"]["name"]) if record.evaluate == "aligned" else record.evaluate
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def load_settings(store: Store) -> list[Setting]:
     grouped: dict[tuple[str, str], tuple[Board, dict[SuitePoint, None]]] = {}
     for note in store.suites():
         for point in note.points:
-            _, points = grouped.setdefault((note.suite, point.setting_id), (note.board, {}))
+            _, points = grouped.setdefault((shown_name(note.suite), point.setting_id), (note.board, {}))
             points[point] = None
     settings = []
     retracted = retractions(store)
@@ -165,6 +166,7 @@ def load_settings(store: Store) -> list[Setting]:
         left_out = sorted({point.run_id for point in points} & retracted.keys())
         if rows:
             gone = tuple(retracted[run_id] for run_id in left_out)
+            board = board.model_copy(update={"family": tuple(map(shown_name, board.family))})
             settings.append(Setting(suite, setting_id, board, rows, store, gone))
     return settings
 
@@ -172,7 +174,7 @@ def load_settings(store: Store) -> list[Setting]:
 def _rows(store: Store, points: list[SuitePoint]) -> tuple[BoardRow, ...]:
     methods: dict[tuple[str, str], list[SuitePoint]] = {}
     for point in sorted(points, key=lambda point: (point.seed, point.run_id)):
-        methods.setdefault((point.label, point.method_id), []).append(point)
+        methods.setdefault((shown_name(point.label), point.method_id), []).append(point)
     found = []
     for (label, _), members in methods.items():
         for same_base in _apart_by_base(members, store):
@@ -206,7 +208,8 @@ def _named_apart(rows: list[BoardRow]) -> tuple[BoardRow, ...]:
             facts = [_facts(other) for other in namesakes]
             mine = _facts(row)
             differing = [key for key in mine if len({str(fact.get(key)) for fact in facts}) > 1]
-            name = f"{row.label} ({', '.join(f'{key}={mine[key]}' for key in differing) or 'other code'})"
+            apart = ", ".join(f"{key}={mine[key]}" for key in differing) or "other code"
+            name = shown_name(f"{row.label} ({apart})")
         named.append(BoardRow(name, row.label, row.control, row.records, row.missing))
     return tuple(sorted(named, key=lambda row: (row.control, row.name)))
 
