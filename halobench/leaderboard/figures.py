@@ -18,12 +18,7 @@ from halobench.leaderboard.cube import Setting
 from halobench.leaderboard.tables import Tables, primary_column, primary_key
 
 # Needed when a figure is drawn and when it is saved: without the salt every saved SVG is another.
-STYLE = {
-    "svg.hashsalt": "halobench",
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",
-    "text.parse_math": False,
-}
+STYLE = {"svg.hashsalt": "halobench", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
 GREY = "#767676"
 _MARGIN = "#e8eef4"
 # Fixed by name, so that a colour means the same on every board; the marker tells them apart without colour.
