@@ -262,7 +262,8 @@ def test_a_file_that_nothing_reads_is_refused(tmp_path):
 def test_a_folder_without_published_numbers_shows_none(tmp_path):
     assert published_tables(tmp_path) is None
     build(tmp_path, tmp_path / "board")
-    assert "Published elsewhere" not in (tmp_path / "board" / "index.html").read_text()
+    assert not (tmp_path / "board" / "published.html").exists()
+    assert "published" not in (tmp_path / "board" / "index.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +275,7 @@ def board(tmp_path_factory):
 
 
 def test_the_board_shows_them_marked_with_intervals_and_verdicts(board):
-    page = (board / "board" / "index.html").read_text()
+    page = (board / "board" / "published.html").read_text()
     markdown = (board / "board" / "README.md").read_text()
     for text in (page, markdown):
         assert text.count(MARK) >= 18
@@ -292,7 +293,7 @@ def test_a_changed_fact_makes_the_board_stale(board, tmp_path):
     results = copied(tmp_path, wins="15")
     copied(tmp_path, "simpo.csv")
     stale = stale_files(results, board / "board")
-    assert {"README.md", "index.html", "published/counts.csv", "published/halos.svg"} <= set(stale)
+    assert {"README.md", "published.html", "published/counts.csv", "published/halos.svg"} <= set(stale)
     assert "published/mistral.svg" not in stale  # another figure has the same bytes when it is drawn again
 
 

@@ -101,7 +101,7 @@ def slug(name: str) -> str:
     names give the same.
     """
     plain = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")[:_SLUG_LENGTH].rstrip("-.")
-    if plain == name and "-vs-" not in name:
+    if plain and plain == name and "-vs-" not in f"-{name}-":
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{plain.replace('-vs-', '-')}-{digest}".lstrip("-")
+    return f"{plain}-".replace("-vs-", "-").lstrip("-") + digest

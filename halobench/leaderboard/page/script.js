@@ -11,7 +11,7 @@
     const text = cell.textContent.trim();
     return isText ? text : text === "-" ? "" : number(text) ?? text;
   };
-  const INTERVAL = /^(\S+)\s+\[(\S+), (\S+)\](.*)$/;
+  const INTERVAL = /^([-+\d.]\S*)(?: \[(\S+), (\S+)\])? ?(.*)$/;
   const field = (text) => {
     const value = text.replace(/\s+/g, " ").trim();
     const guarded = /^[=+\-@\t\r]/.test(text) && !/^[-+]?[\d.]+(e[-+]?\d+)?$/.test(value) ? "'" + value : value;
@@ -299,16 +299,18 @@
     if (action !== "csv") return;
     const shown = [...headRow.cells].filter((th) => !th.hidden).map((th) => th.dataset.key);
     const rows = settings.flatMap((s) => s.order.filter((row) => !row.tr.hidden).map((row) => [s.suite, shown.map((name) => row.cells.get(name).textContent.trim())]));
-    const apart = shown.map((_, k) => rows.some(([, cells]) => INTERVAL.test(cells[k])));
-    const spread = (text, k) => {
-      if (!apart[k]) return [text];
-      const found = INTERVAL.exec(text);
-      return found ? [found[1], found[2], found[3], found[4].trim()] : [text, "", "", ""];
-    };
-    const names = shown.flatMap((name, k) => {
-      const title = headers.get(name).textContent;
-      return apart[k] ? [title, title + ", low", title + ", high", title + ", verdict"] : [title];
+    const parts = shown.map((name, k) => {
+      if (name === "rank") return ["lowest", "highest"];
+      if (!rows.some(([, cells]) => INTERVAL.exec(cells[k])?.[2])) return [""];
+      return ["", "low", "high", ...(baseline && (name === "primary" || name === "second") ? ["verdict"] : [])];
     });
+    const spread = (text, k) => {
+      if (parts[k].length === 1) return [text];
+      if (shown[k] === "rank") return text === "-" ? ["", ""] : [text.split("-")[0], text.split("-").at(-1)];
+      const found = INTERVAL.exec(text);
+      return (found ? found.slice(1) : ["", "", "", text]).slice(0, parts[k].length).map((part) => part || "");
+    };
+    const names = shown.flatMap((name, k) => parts[k].map((part) => headers.get(name).textContent + (part && ", " + part)));
     download("board", [["Suite", ...names], ...rows.map(([suite, cells]) => [suite, ...cells.flatMap(spread)])]);
   });
   addEventListener("hashchange", () => { if (location.hash === "" || location.hash.includes("=")) read(); });
