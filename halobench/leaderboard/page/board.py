@@ -10,6 +10,7 @@ from halobench.leaderboard.contrasts import SECOND_DECODE, decodes
 from halobench.leaderboard.page.columns import Numbers, number_text, numeric_columns
 from halobench.leaderboard.page.facts import (
     View,
+    board_id,
     compared,
     row_id,
     run_path,
@@ -135,7 +136,7 @@ def _group(view: View, shown: Sequence[Shown], second: str | None, chosen: set[s
             }
         )
     return {
-        "id": board.stem,
+        "id": board_id(board),
         "suite": board.setting.suite,
         "page": setting_path(board),
         "metric": metric_title(board),

@@ -69,9 +69,14 @@ def contrast_path(board: BuiltBoard, first: str, second: str) -> str:
     return f"contrast/{slug(board.stem)}--{slug(first)}-vs-{slug(second)}.html"
 
 
+def board_id(board: BuiltBoard) -> str:
+    """Anchor of a setting; no suite can be called as a part of the page is."""
+    return f"setting--{slug(board.stem)}"
+
+
 def row_id(board: BuiltBoard, name: str) -> str:
     """Anchor of a row."""
-    return f"{slug(board.stem)}--{slug(name)}"
+    return f"row--{slug(board.stem)}--{slug(name)}"
 
 
 def shown_run(row: BoardRow) -> RunRecord | None:

@@ -10,6 +10,7 @@ from halobench.leaderboard.page.board import metric_title
 from halobench.leaderboard.page.columns import number_text, numeric_columns
 from halobench.leaderboard.page.facts import (
     View,
+    board_id,
     contrast_path,
     data_facts,
     row_id,
@@ -72,6 +73,7 @@ def setting_context(view: View, is_chosen: bool) -> dict[str, Any]:
             for plot in board.plots
         ],
         "stem": board.stem,
+        "anchor": board_id(board),
         "is_chosen": is_chosen,
         "contrast_headers": CONTRAST_HEADERS,
         "contrasts": [
