@@ -1,11 +1,12 @@
 # make quickstart   set up, train the built-in suite, show its board
 # make test         set up, run the tests
+# make browser      set up what make test needs, with Debian's package chromium, to look at pages in a browser
 # make bench        set up with TRL, measure the speed of training: hours, see halobench/bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 QUICKSTART := .halobench/quickstart
 
-.PHONY: setup quickstart test lint leaderboard bench
+.PHONY: setup quickstart test browser lint leaderboard bench
 
 setup: .venv/.installed
 
@@ -21,6 +22,9 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+browser: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
 
 lint: setup
 	$(BIN)/ruff check .

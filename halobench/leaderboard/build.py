@@ -22,12 +22,14 @@ from halobench.leaderboard.featured import FEATURED, featured
 from halobench.leaderboard.figures import make_plots, save_figure
 from halobench.leaderboard.imported import imported_table
 from halobench.leaderboard.page import render_pages
+from halobench.leaderboard.page.render import slug
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
 from halobench.leaderboard.published_text import BuiltPublished
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
 from halobench.results.store import Store
+from halobench.results.tidy import harmless
 from halobench.results.tidy import write_csv as write_quoted
 from halobench.storage import atomic_folder
 
@@ -42,8 +44,8 @@ def _made(settings: Sequence[Setting], pool: Executor | None) -> list[BuiltBoard
     """Make the boards in order, their stems included."""
     make = _make if len(settings) <= FEATURED else _make_lean
     boards = [board for board in _each(pool, make, settings) if board is not None]
-    suites = Counter(board.setting.suite for board in boards)
-    return [board._replace(stem=_stem(board.setting, suites)) for board in boards]
+    stems = Counter(_suite_stem(board.setting) for board in boards)
+    return [board._replace(stem=_stem(board.setting, stems)) for board in boards]
 
 
 def _make(setting: Setting) -> BuiltBoard | None:
@@ -60,14 +62,14 @@ def _make_lean(setting: Setting) -> BuiltBoard | None:
     return board
 
 
-def _stem(setting: Setting, suites: Counter[str]) -> str:
+def _stem(setting: Setting, stems: Counter[str]) -> str:
     """Beginning of a board's file names: its suite, with its setting where the suite has several."""
     name = _suite_stem(setting)
-    return name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}"
+    return name if stems[name] == 1 else f"{name}-{setting.setting_id[:6]}"
 
 
 def _suite_stem(setting: Setting) -> str:
-    return setting.suite.replace("/", "-")
+    return slug(setting.suite.replace("/", "-"))
 
 
 def build_published(results: Path) -> BuiltPublished | None:
@@ -139,7 +141,7 @@ def _draw_there(folder: Path, board: BuiltBoard) -> BuiltBoard:
 
 def _without_figures(board: BuiltBoard) -> BuiltBoard:
     note = (
-        f"Figures are drawn of the {FEATURED} boards with most runs; `halobench plot {board.stem}-scores` "
+        f"Figures are drawn of the {FEATURED} boards with most runs; halobench plot {board.stem}-scores "
         "draws one of this board."
     )
     return board._replace(tables=board.tables._replace(notes=[*board.tables.notes, note]))
@@ -193,7 +195,7 @@ def stale_files(results: Path, target: Path) -> list[str]:
 
 
 def write_csv(path: Path, frames: Sequence[pd.DataFrame]) -> None:
-    """Write tables below each other, floats with six significant digits."""
+    """Write tables below each other, floats with six significant digits, no text as a formula."""
     filled = [frame for frame in frames if not frame.empty] or list(frames[:1]) or [pd.DataFrame()]
     frame = pd.concat(filled, ignore_index=True)
-    rounded(frame).to_csv(path, index=False, lineterminator="\n")
+    rounded(frame).map(harmless).to_csv(path, index=False, lineterminator="\n")

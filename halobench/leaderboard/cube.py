@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from halobench.leaderboard.clusters import by_group, groups_of
+from halobench.leaderboard.names import shown_name
 from halobench.results.index import Index, Values
 from halobench.results.journal import Retraction, retractions
 from halobench.results.record import RunRecord
@@ -54,7 +55,7 @@ class BoardRow:
     def loss(self) -> str:
         """Name of the loss, or of the stage that was evaluated."""
         record = self.any_record
-        return str(record.recipe["loss"]["name"]) if record.evaluate == "aligned" else record.evaluate
+        return shown_name(record.recipe["loss"]["name"]) if record.evaluate == "aligned" else record.evaluate
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def noted_settings(store: Store) -> list[Setting]:
     grouped: dict[tuple[str, str], tuple[Board, dict[SuitePoint, None]]] = {}
     for note in store.suites():
         for point in note.points:
-            _, points = grouped.setdefault((note.suite, point.setting_id), (note.board, {}))
+            _, points = grouped.setdefault((shown_name(note.suite), point.setting_id), (note.board, {}))
             points[point] = None
     settings = []
     retracted = retractions(store)
@@ -251,6 +252,7 @@ def noted_settings(store: Store) -> list[Setting]:
         left = tuple(point for point in points if point.run_id not in retracted)
         left_out = sorted({point.run_id for point in points} & retracted.keys())
         gone = tuple(retracted[run_id] for run_id in left_out)
+        board = board.model_copy(update={"family": tuple(map(shown_name, board.family))})
         settings.append(Setting(suite, setting_id, board, left, store, gone))
     return settings
 
@@ -263,7 +265,7 @@ def load_settings(store: Store) -> list[Setting]:
 def _rows(store: Store, points: Sequence[SuitePoint]) -> tuple[BoardRow, ...]:
     methods: dict[tuple[str, str], list[SuitePoint]] = {}
     for point in sorted(points, key=lambda point: (point.seed, point.run_id)):
-        methods.setdefault((point.label, point.method_id), []).append(point)
+        methods.setdefault((shown_name(point.label), point.method_id), []).append(point)
     found = []
     for (label, _), members in methods.items():
         for same_base in _apart_by_base(members, store):
@@ -297,7 +299,8 @@ def _named_apart(rows: list[BoardRow]) -> tuple[BoardRow, ...]:
             facts = [_facts(other) for other in namesakes]
             mine = _facts(row)
             differing = [key for key in mine if len({str(fact.get(key)) for fact in facts}) > 1]
-            name = f"{row.label} ({', '.join(f'{key}={mine[key]}' for key in differing) or 'other code'})"
+            apart = ", ".join(f"{key}={mine[key]}" for key in differing) or "other code"
+            name = shown_name(f"{row.label} ({apart})")
         named.append(BoardRow(name, row.label, row.control, row.records, row.missing))
     return tuple(sorted(named, key=lambda row: (row.control, row.name)))
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from halobench.leaderboard.names import shown_name
 from halobench.leaderboard.published_claims import claim_table
 from halobench.leaderboard.stats import clopper_pearson
 from halobench.results.published import PublishedCount, load_published
@@ -44,11 +45,16 @@ def published_tables(results: Path) -> PublishedTables | None:
     published = load_published(results)
     if not (published.counts or published.scores):
         return None
-    return PublishedTables(
+    tables = (
         pd.DataFrame([_record(count) for count in published.counts]),
         claim_table(published.counts),
         pd.DataFrame([score.model_dump() for score in published.scores]),
     )
+    return PublishedTables(*(table.map(_shown) for table in tables))
+
+
+def _shown(cell: object) -> object:
+    return shown_name(cell) if isinstance(cell, str) else cell
 
 
 def _record(count: PublishedCount) -> dict[str, object]:

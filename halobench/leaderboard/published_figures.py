@@ -183,7 +183,7 @@ def _scale_panels(
         axes.grid(visible=False, axis="x")
         for edge in range(1, len(sizes[family])):
             axes.axvline(edge - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
-        axes.set_title(f"{family}, {dict(_STAGES)[sft]}", fontsize=9, loc="left")
+        axes.set_title(f"{family}, {dict(_STAGES)[sft]}", fontsize=9, loc="left", parse_math=False)
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", label=NAMES.get(loss, loss))
         for loss in present

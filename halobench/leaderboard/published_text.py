@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from halobench.leaderboard.counts import NOT_RESOLVABLE
 from halobench.leaderboard.figures import Plot
+from halobench.leaderboard.names import one_line
 from halobench.leaderboard.published import CONDITIONS, MARK, PublishedTables
 
 TITLE = "Published elsewhere"
@@ -55,8 +57,14 @@ def published_markdown(published: BuiltPublished) -> list[str]:
 
 def markdown_lines(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table."""
-    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
-    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    head, *body = ("| " + " | ".join(map(markdown_text, row)) + " |" for row in (headers, *rows))
+    return [head, "|" + "---|" * len(headers), *body]
+
+
+def markdown_text(text: str) -> str:
+    """Write a text so that Markdown shows it in one line as it is: no table, HTML, code or link in it."""
+    line = one_line(text).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"[\\`|]|(?<=\])(?=\()", r"\\\g<0>", line)
 
 
 def scale_table(counts: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

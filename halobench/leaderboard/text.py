@@ -11,7 +11,12 @@ import pandas as pd
 from halobench.leaderboard.cube import Setting
 from halobench.leaderboard.figures import Plot
 from halobench.leaderboard.imported import imported_markdown
-from halobench.leaderboard.published_text import BuiltPublished, markdown_lines, published_markdown
+from halobench.leaderboard.published_text import (
+    BuiltPublished,
+    markdown_lines,
+    markdown_text,
+    published_markdown,
+)
 from halobench.leaderboard.tables import Tables, primary_key
 
 
@@ -42,10 +47,10 @@ def render_markdown(
     if not boards:
         parts += ["No suite has been run yet: `halobench run quickstart`.", ""]
     for board in boards:
-        parts += [f"## {board.setting.suite}", ""]
+        parts += [f"## {markdown_text(board.setting.suite)}", ""]
         parts += [f"Setting `{board.setting.setting_id}`, primary metric `{board.setting.board.metric}`.", ""]
         parts += [*markdown_table(board), ""]
-        parts += [f"- {note}" for note in board.tables.notes]
+        parts += [f"- {markdown_text(note)}" for note in board.tables.notes]
         parts += ["", *(f"![{plot.title}](figures/{board.stem}-{plot.name}.svg)\n" for plot in board.plots)]
     parts += [] if published is None else published_markdown(published)
     parts += imported_markdown(imported) if len(imported) else []

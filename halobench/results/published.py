@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, TypeVar
 
@@ -158,21 +159,29 @@ def _rows(file: Path, kind: type[_Row]) -> list[_Row]:
     rows: list[_Row] = []
     problems: list[str] = []
     lines: dict[tuple[str, str], int] = {}
-    with file.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream, restkey="cells after the last column")
-        for values in reader:
-            line = reader.line_num
-            try:
-                row = kind.model_validate({key: value for key, value in values.items() if value})
-            except ValidationError as error:
-                # what is wrong with a row as a whole has no column
-                found = (problem.removeprefix(": ") for problem in explain(error, kind))
-                problems += [f"{file}:{line}: {problem}" for problem in found]
-                continue
-            first = lines.setdefault((row.name, row.model), line)
-            if first != line:
-                problems.append(f"{file}:{line}: {row.name} of {row.model} is in line {first} already")
-            rows.append(row)
+    for line, values in _lines(file):
+        try:
+            row = kind.model_validate({key: value for key, value in values.items() if value})
+        except ValidationError as error:
+            # what is wrong with a row as a whole has no column
+            found = (problem.removeprefix(": ") for problem in explain(error, kind))
+            problems += [f"{file}:{line}: {problem}" for problem in found]
+            continue
+        first = lines.setdefault((row.name, row.model), line)
+        if first != line:
+            problems.append(f"{file}:{line}: {row.name} of {row.model} is in line {first} already")
+        rows.append(row)
     if problems:
         raise ResultsError(*problems)
     return rows
+
+
+def _lines(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a file, each with the line that it ends in."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream, restkey="cells after the last column")
+        try:
+            for values in reader:
+                yield reader.line_num, values
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ResultsError(f"{file}:{reader.line_num}: {error}; copy it again") from None

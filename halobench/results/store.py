@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from halobench.errors import ResultsError
 from halobench.feedback import PromptSet
@@ -29,6 +29,8 @@ from halobench.storage import (
 RECORD = "run.json"
 TIMING = "timing.json"
 RETRACTIONS = "retractions.jsonl"
+# what is a part of paths and addresses
+Id = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 
 
 class SuitePoint(BaseModel):
@@ -38,9 +40,9 @@ class SuitePoint(BaseModel):
 
     label: str
     control: bool
-    run_id: str
-    setting_id: str
-    method_id: str
+    run_id: Id
+    setting_id: Id
+    method_id: Id
     seed: int
 
 

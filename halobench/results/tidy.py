@@ -24,13 +24,15 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
     """Write a table for spreadsheets; a text that one would take for a formula gets a ' in front."""
     with atomic_file(file) as temporary:
         # all texts in quotes, or else one with a carriage return would be two rows
-        table.map(_harmless).to_csv(
+        table.map(harmless).to_csv(
             temporary, index=False, lineterminator="\n", encoding="utf-8", quoting=csv.QUOTE_NONNUMERIC
         )
 
 
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+def harmless(value: object) -> object:
+    """Put a ' before a text that a spreadsheet would take for a formula; what is no text passes."""
+    is_formula = isinstance(value, str) and value.startswith(_FORMULA) and value != "-"
+    return f"'{value}" if is_formula else value
 
 
 def write_parquet(table: pd.DataFrame, file: Path) -> None:

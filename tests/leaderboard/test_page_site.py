@@ -24,6 +24,8 @@ from tests.leaderboard.synthetic import row, write_results
 
 EVIL = '</script><script>alert(1)</script>"\x00\u202e\u2028<!--'
 SHOWN = EVIL.replace("\x00", "\ufffd")
+# a name stays in one line and turns nothing round
+NAME = SHOWN.replace("\u202e", "\ufffd").replace("\u2028", " ")
 PROMPTS = [f"p{index:03}" for index in range(6)]
 LEVELS = {"dpo": 0.3, "kto": 0.7, EVIL: 0.5}
 
@@ -196,10 +198,10 @@ def test_hostile_names_and_texts_are_only_texts(pages, site):
         assert "alert(1)</script>" not in text, name
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", text), name
         assert len(re.findall("<script[ >]", text)) == len(re.findall("</script>", text)) <= 2, name
-    assert SHOWN in pages["index.html"].inside("bdi")
+    assert NAME in pages["index.html"].inside("bdi")
     [setting] = of_kind(pages, "setting").values()
-    assert SHOWN in setting.inside("bdi")
-    assert any(SHOWN in page.inside("bdi") for page in of_kind(pages, "contrast").values())
+    assert NAME in setting.inside("bdi")
+    assert any(NAME in page.inside("bdi") for page in of_kind(pages, "contrast").values())
     for page in of_kind(pages, "run").values():
         assert any(f"ask {SHOWN} p000" in text for text in page.inside("h3"))
 

@@ -155,7 +155,7 @@ def test_only_the_boards_with_most_runs_have_figures_and_the_others_say_so(store
     files = built(store)
     drawn = {name.split("/")[1].split("-")[0] for name in files if name.startswith("figures/")}
     assert drawn == {"b"}  # four seeds
-    told = "Figures are drawn of the 1 boards with most runs; `halobench plot {}-scores` draws one"
+    told = "Figures are drawn of the 1 boards with most runs; halobench plot {}-scores draws one"
     text = files["README.md"].decode()
     assert [told.format(suite) in text for suite in SUITES] == [True, False, True]
 

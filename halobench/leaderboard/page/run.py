@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
+from halobench.leaderboard.names import shown_name
 from halobench.leaderboard.page.facts import run_path, setting_path, shown_run
 from halobench.leaderboard.page.render import render_alone
 from halobench.leaderboard.page.samples import Pair, Showcase
@@ -36,6 +37,8 @@ def run_context(store: Store, record: RunRecord, showcase: Showcase, reference: 
     beside, pairs = _samples(showcase, record, reference)
     return {
         "record": record,
+        "label": shown_name(record.recipe["label"] or record.evaluate),
+        "suite": shown_name(record.recipe["suite"]),
         "retracted": None if retracted is None else retracted.reason,
         "recipe": _yaml({k: v for k, v in record.recipe.items() if k not in _NOT_ITS_RECIPE}),
         "data": None if record.data is None else record.data.model_dump(mode="json"),

@@ -157,6 +157,6 @@ class Showcase:
 def _turns(prompt: Iterable[Mapping[str, str]]) -> str:
     """A prompt as text: one turn as it is, several with who speaks."""
     turns = list(prompt)
-    if len(turns) == 1:
-        return turns[0]["content"]
-    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    whole = "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    text, left_out = cut(turns[0]["content"] if len(turns) == 1 else whole)
+    return f"{text} ... ({left_out} further characters are left out)" if left_out else text
