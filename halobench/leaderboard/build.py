@@ -13,10 +13,12 @@ import pandas as pd
 from halobench.leaderboard.contrasts import compare
 from halobench.leaderboard.cube import Setting, load_settings
 from halobench.leaderboard.figures import make_plots, save_figure
+from halobench.leaderboard.noise_table import noise_table
 from halobench.leaderboard.page import render_page
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
 from halobench.leaderboard.published_text import BuiltPublished
+from halobench.leaderboard.studies import Study, make_study, study_notes, study_plots
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
 from halobench.results.store import Store
@@ -39,6 +41,28 @@ def _stem(setting: Setting, suites: Counter[str]) -> str:
     return name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}"
 
 
+def build_studies(boards: Sequence[BuiltBoard]) -> list[Study]:
+    """Look at each suite as a whole, in the order of their first boards."""
+    suites: dict[str, list[Setting]] = {}
+    for board in boards:
+        suites.setdefault(board.setting.suite, []).append(board.setting)
+    return [make_study(settings) for settings in suites.values()]
+
+
+def _with_figures(boards: Sequence[BuiltBoard], studies: Sequence[Study]) -> list[BuiltBoard]:
+    """Draw each board; what is said of a suite as a whole stands at its first board."""
+    whole = {id(study.settings[0]): study for study in studies}
+    found = []
+    for board in boards:
+        study, plots = whole.get(id(board.setting)), make_plots(board.setting, board.tables)
+        if study is not None:
+            plots = [*study_plots(study), *plots]
+            notes = [*board.tables.notes, *study_notes(study)]
+            board = board._replace(tables=board.tables._replace(notes=notes))
+        found.append(board._replace(plots=plots))
+    return found
+
+
 def build_published(results: Path) -> BuiltPublished | None:
     """Make what is shown of the published numbers of a results folder, if it has any."""
     tables = published_tables(results)
@@ -54,12 +78,17 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
         The boards.
     """
     store = Store(results)
-    boards = [board._replace(plots=make_plots(board.setting, board.tables)) for board in build_boards(store)]
+    bare = build_boards(store)
+    studies = build_studies(bare)
+    boards = _with_figures(bare, studies)
     published = build_published(results)
     with atomic_folder(target) as folder:
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
         write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
+        for name, tables in _whole_tables(boards, studies).items():
+            if tables:
+                write_csv(folder / f"{name}.csv", tables)
         figures = folder / "figures"
         figures.mkdir()
         for board in boards:
@@ -77,6 +106,16 @@ def build(results: Path, target: Path) -> list[BuiltBoard]:
             render_page(boards, version, published), encoding="utf-8", newline="\n"
         )
     return boards
+
+
+def _whole_tables(boards: Sequence[BuiltBoard], studies: Sequence[Study]) -> dict[str, list[pd.DataFrame]]:
+    """What is written only where there is something: trends, noise, and losses over all settings."""
+    found = {
+        "trends": [study.trends for study in studies],
+        "noise": [noise_table(board.setting, board.tables.comparisons) for board in boards],
+        "aggregate": [study.aggregate.table for study in studies if study.aggregate is not None],
+    }
+    return {name: [table for table in tables if not table.empty] for name, tables in found.items()}
 
 
 def _write_published(folder: Path, published: BuiltPublished) -> None:

@@ -148,10 +148,10 @@ def _has_data(row: BoardRow, seed: int) -> bool:
     return seed in row.records and row.records[seed].data is not None
 
 
-def load_settings(store: Store) -> list[Setting]:
+def load_settings(store: Store, kind: str = "run") -> list[Setting]:
     """Load every board that the store has runs for, by suite and setting.
 
-    Runs on dev prompts and retracted runs are on none.
+    Retracted runs are on none, and those on dev prompts only where "tuning" is the kind asked for.
     """
     grouped: dict[tuple[str, str], tuple[Board, dict[SuitePoint, None]]] = {}
     for note in store.suites():
@@ -161,7 +161,7 @@ def load_settings(store: Store) -> list[Setting]:
     settings = []
     retracted = retractions(store)
     for (suite, setting_id), (board, points) in sorted(grouped.items()):
-        rows = _rows(store, [point for point in points if point.run_id not in retracted])
+        rows = _rows(store, [point for point in points if point.run_id not in retracted], kind)
         left_out = sorted({point.run_id for point in points} & retracted.keys())
         if rows:
             gone = tuple(retracted[run_id] for run_id in left_out)
@@ -169,7 +169,7 @@ def load_settings(store: Store) -> list[Setting]:
     return settings
 
 
-def _rows(store: Store, points: list[SuitePoint]) -> tuple[BoardRow, ...]:
+def _rows(store: Store, points: list[SuitePoint], kind: str) -> tuple[BoardRow, ...]:
     methods: dict[tuple[str, str], list[SuitePoint]] = {}
     for point in sorted(points, key=lambda point: (point.seed, point.run_id)):
         methods.setdefault((point.label, point.method_id), []).append(point)
@@ -177,7 +177,7 @@ def _rows(store: Store, points: list[SuitePoint]) -> tuple[BoardRow, ...]:
     for (label, _), members in methods.items():
         for same_base in _apart_by_base(members, store):
             records = {p.seed: store.record(p.run_id) for p in same_base if store.has_run(p.run_id)}
-            records = {seed: record for seed, record in records.items() if record.kind == "run"}
+            records = {seed: record for seed, record in records.items() if record.kind == kind}
             if records:
                 missing = tuple(point.seed for point in same_base if point.seed not in records)
                 found.append(BoardRow(label, label, members[0].control, records, missing))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from halobench.leaderboard.counts import NOT_RESOLVABLE
-from halobench.leaderboard.figures import Plot
+from halobench.leaderboard.figures.style import Plot
 from halobench.leaderboard.published import CONDITIONS, MARK, PublishedTables
 
 TITLE = "Published elsewhere"

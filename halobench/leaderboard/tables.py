@@ -19,6 +19,7 @@ from halobench.leaderboard.contrasts import (
     unranked_reason,
 )
 from halobench.leaderboard.cube import BoardRow, Setting
+from halobench.leaderboard.noise_table import noise_note, noise_table
 from halobench.leaderboard.stats import anova, clopper_pearson
 
 SFT_AT_T = "sft@T"
@@ -253,6 +254,7 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
                 f" Unadjusted, a pair is found with a power of 80% from a difference of {min(powers):.3f} to "
                 f"{max(powers):.3f} on, by pair."
             )
+    notes += noise_note(noise_table(setting, comparisons))
     trials = {
         (row.any_record.recipe["tuning"]["trials"], row.any_record.recipe["tuning"]["seeds"])
         for row in setting.rows
