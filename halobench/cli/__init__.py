@@ -189,7 +189,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     powers.add_argument("--json", action="store_true", help="for programs")
     _add_results(powers)
-    draw = _verb(verbs, "plot", plot.plot, "draw one figure of a board, or of published numbers")
+    draw = _verb(
+        verbs, "plot", plot.plot, "draw one figure of a board, a suite, a search, or of published numbers"
+    )
     draw.add_argument("name", nargs="?", help="of the figure")
     draw.add_argument("--list", action="store_true", help="name the figures and draw nothing")
     draw.add_argument(
@@ -202,7 +204,7 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument(
         "--out", type=Path, metavar="FILE", help=".svg, .png or .pdf; by default the name with .svg"
     )
-    _add_results(draw)
+    _add_results(draw, "--from")
 
     lists = _verb(verbs, "list", inspect.list_names, "list what there is")
     lists.add_argument(
@@ -333,9 +335,10 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_results(parser: argparse.ArgumentParser) -> None:
+def _add_results(parser: argparse.ArgumentParser, *others: str) -> None:
     parser.add_argument(
         "--results",
+        *others,
         type=Path,
         default=DEFAULT_RESULTS,
         metavar="DIR",

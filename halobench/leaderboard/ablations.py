@@ -227,7 +227,10 @@ def _sizes(records: Sequence[RunRecord]) -> dict[str, int]:
 
 
 def _facts(record: RunRecord, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Everything that can make two rows of a suite differ but their seeds, as flat keys."""
+    """Everything that can make two rows of a suite differ but their seeds, as flat keys.
+
+    What is not there is at its default: a record may be from before there was a choice.
+    """
     recipe, data = record.recipe, record.recipe["data"]
     facts: dict[str, Any] = {
         "evaluate": record.evaluate,
@@ -237,14 +240,18 @@ def _facts(record: RunRecord, sizes: Mapping[str, int]) -> dict[str, Any]:
         "sft": recipe["sft"] is not None,
         "sft_stage": _text(recipe["sft"]),
         "base": _text(recipe["base"]),
-        **{f"model.{key}": _text(value) for key, value in recipe["model"].items()},
+        **{f"model.{key}": _text(value) for key, value in recipe["model"].items() if value},
         **{key: recipe[key] for key in ("precision", "split_seed", "base_seed", "world_seed")},
-        "adapter": _text(recipe["adapter"]),
+        "adapter": _text(recipe.get("adapter")),
     }
     if record.evaluate == "aligned":
-        facts |= {f"loss.{key}": value for key, value in recipe["loss"].items()}
+        facts |= {f"loss.{key}": value for key, value in recipe["loss"].items() if value is not None}
         facts |= {f"optim.{key}": _text(value) for key, value in recipe["optim"].items() if key != "lr"}
-        facts |= {"optim.lr": recipe["optim"]["lr"], "z0": recipe["z0"], "reference": recipe["reference"]}
+        facts |= {
+            "optim.lr": recipe["optim"]["lr"],
+            "z0": recipe["z0"],
+            "reference": recipe.get("reference", "sft"),
+        }
         facts |= {key: data.get(key, neutral) for key, neutral in _NEUTRAL.items()}
         facts["online"] = _text(facts["online"])
         facts["match"] = recipe["budget"]["match"]
@@ -282,7 +289,8 @@ def _series(members: Sequence[Member], axis: Axis) -> tuple[Series, ...]:
         groups += [(MATCHED_UPDATES, same) for same in _matched_updates(rows, axis)]
     groups = [(how, group) for how, group in groups if len(group) > 1]
     taken = {id(member) for _, group in groups for member in group.values()}
-    left = [member for member in placed if id(member) not in taken]
+    known = {_text(member.facts) for member in placed if id(member) in taken}
+    left = [member for member in placed if _text(member.facts) not in known]
     for rows in _grouped(left, lambda key: key.startswith(_COMPANIONS) or _settled(axis, key)):
         if 1 < len(_by_level(rows, axis)) == len(rows):
             groups.append(("", _by_level(rows, axis)))
@@ -403,6 +411,8 @@ def _constant(group: Mapping[float, Member]) -> dict[str, Any]:
 def _said(key: str, value: Any) -> str:
     if key == "sft":
         return "with SFT" if value else "no SFT"
+    if value is None:
+        return f"no {key.split('.')[-1]}"
     if isinstance(value, float):
         value = f"{value:.3g}"
     return f"{key.split('.')[-1]}={value}"

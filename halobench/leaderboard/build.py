@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,14 +30,15 @@ def build_boards(store: Store) -> list[BuiltBoard]:
     for setting in load_settings(store):
         tables = make_tables(setting, compare(setting))
         boards.append(BuiltBoard(setting, tables, [], ""))
-    suites = Counter(board.setting.suite for board in boards)
-    return [board._replace(stem=_stem(board.setting, suites)) for board in boards]
+    settings = [board.setting for board in boards]
+    return [board._replace(stem=board_stem(board.setting, settings)) for board in boards]
 
 
-def _stem(setting: Setting, suites: Counter[str]) -> str:
+def board_stem(setting: Setting, settings: Sequence[Setting]) -> str:
     """Beginning of a board's file names: its suite, with its setting where the suite has several."""
     name = setting.suite.replace("/", "-")
-    return name if suites[setting.suite] == 1 else f"{name}-{setting.setting_id[:6]}"
+    suites = [other.suite for other in settings]
+    return name if suites.count(setting.suite) == 1 else f"{name}-{setting.setting_id[:6]}"
 
 
 def build_studies(boards: Sequence[BuiltBoard]) -> list[Study]:

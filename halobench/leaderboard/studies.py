@@ -12,7 +12,7 @@ from halobench.leaderboard.ablations import Ablation, find_ablations
 from halobench.leaderboard.aggregate import Aggregate, aggregate
 from halobench.leaderboard.contrasts import SECOND_DECODE
 from halobench.leaderboard.cube import Setting
-from halobench.leaderboard.figures.ablation import ablation_plots, until
+from halobench.leaderboard.figures.ablation import ablation_plots, side_title, until
 from halobench.leaderboard.figures.aggregate import aggregate_plots
 from halobench.leaderboard.figures.hyper import heatmap_plots
 from halobench.leaderboard.figures.style import Plot, drawing
@@ -78,7 +78,7 @@ def study_notes(study: Study) -> list[str]:
         for side, rows in held.groupby("axis", sort=False):
             said = [f"{row['a']} {until(str(side), row['estimate'])}" for _, row in rows.iterrows()]
             notes.append(
-                f"{str(side).replace('_', ' ').capitalize()}: not inferior to all data by "
+                f"{side_title(str(side))}: not inferior to all data by "
                 f"{along.ablation.margin:g}: {'; '.join(said)}."
             )
     return notes

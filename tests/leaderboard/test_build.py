@@ -54,10 +54,10 @@ def built(tmp_path_factory):
 
 
 def test_a_build_writes_tables_figures_and_a_page(built):
-    figures = ["components", "differences", "scores"]
+    figures = ["components", "differences", "noise", "scores"]
     stem = build_boards(Store(built / "results"))[0].stem
     assert set(files_of(built / "board")) == {
-        *("README.md", "index.html", "leaderboard.csv", "contrasts.csv", "cost.csv"),
+        *("README.md", "index.html", "leaderboard.csv", "contrasts.csv", "cost.csv", "noise.csv"),
         *(f"figures/{stem}-{name}.{kind}" for name in figures for kind in ("svg", "csv")),
     }
 

@@ -39,76 +39,86 @@ _TITLES = {
     "contradicting_share": "Annotators who contradict each other",
     "scale": "Scale of the model",
 }
+_SIDES = {"fewer desirable": "Fewer desirable examples", "fewer undesirable": "Fewer undesirable examples"}
 _DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
 _MOST_LIMITS = 3
 
 
 class Variant(NamedTuple):
-    """How a series is drawn: the style of its loss; those of one loss differ in width and marker's size."""
+    """How a series is drawn: in the style of its loss, of which the first has a ribbon and others bars.
+
+    Attributes:
+        style: with other dashes for each of a loss.
+        width: of the line.
+        size: of the marker.
+        has_ribbon: or else error bars.
+    """
 
     style: LossStyle
     width: float
     size: float
+    has_ribbon: bool
 
 
 def ablation_plots(ablation: Ablation, levels: pd.DataFrame, trends: pd.DataFrame) -> list[Plot]:
     """Draw the axis, and for amounts of data its twin over tokens."""
     plots = [_curve(ablation, levels, trends, "level")]
     if ablation.axis.name == "num_pairs" and "tokens" in levels:
-        trained = levels[levels["is_line"] | levels["tokens"].notna()]
-        plots.append(_curve(ablation, trained, trends, "tokens"))
+        # at matched updates all levels cost the same, and a control may train nothing
+        spend = levels.groupby("series")["tokens"].transform(lambda tokens: tokens.max() > 1.1 * tokens.min())
+        spending = levels[levels["is_line"] | spend]
+        if not spending["is_line"].all():
+            plots.append(_curve(ablation, spending, trends, "tokens"))
     return plots
 
 
 def _curve(ablation: Ablation, levels: pd.DataFrame, trends: pd.DataFrame, x: str) -> Plot:
+    """One figure: every series over its levels, or over the tokens that these take."""
     series, lines = levels[~levels["is_line"]], levels[levels["is_line"]]
-    names = list(dict.fromkeys(series["series"]))
     variants = _variants(series)
     holds = _held(ablation, series, trends)
-    figure = Figure(figsize=(WIDTH, 4.6 + 0.21 * len(names)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.6 + 0.19 * len(variants)), layout="constrained")
     axes = figure.subplots()
-    shift = _shifts(names) if ablation.axis.name == "scale" else dict.fromkeys(names, 1.0)
     _draw_lines(axes, lines)
-    handles = []
-    for name in names:
+    for number, (name, variant) in enumerate(variants.items()):
         mine = series[series["series"] == name].sort_values(x)
-        _draw_series(
-            axes, ablation, mine, (mine[x] * shift[name]).to_numpy(float), variants[name], holds.get(name)
-        )
-        said = _slopes_text(ablation, trends, name) if x == "level" else ""
-        entry = handle(variants[name].style, f"{name}{said}", line=ablation.axis.name != "scale")
-        entry.set_markersize(variants[name].size)
-        handles.append(entry)
+        _draw_series(axes, ablation, mine, x, variant, number - (len(variants) - 1) / 2, holds.get(name))
     if x == "level":
         _draw_limits(axes, ablation, series, variants)
     _label_axis(axes, ablation, series[x].dropna(), x)
     _name_lines(axes, lines)
-    key = ablation.metric.split("/")[1]
-    axes.set_ylabel(metric_title(key))
+    axes.set_ylabel(metric_title(ablation.metric.split("/")[1]))
     axes.grid(visible=False, axis="x")
     decode = "" if ablation.decode == NO_DECODE else f", {ablation.decode}"
-    has_full = bool(holds) and x == "level"
-    head(
-        axes,
-        f"{ablation.suite}{decode}: 95% intervals, {size_text(series['n_seeds'], series['n_prompts'])}"
-        + (
-            f"\nfilled: not inferior to all data by {ablation.margin:g}; open: not shown to be"
-            if has_full
-            else ""
-        ),
-    )
-    legend_below(figure, handles, 1 if x == "level" else min(3, len(handles)))
+    said = f"{ablation.suite}{decode}: 95% intervals, {size_text(series['n_seeds'], series['n_prompts'])}"
+    if holds:
+        said += f"\nfilled: not inferior to all data by {ablation.margin:g}; open: not shown to be"
+    head(axes, said)
+    handles = []
+    for name, variant in variants.items():
+        slopes = _slopes_text(ablation, trends, name) if x == "level" else ""
+        handles.append(handle(variant.style, f"{name}{slopes}", line=ablation.axis.name != "scale"))
+        handles[-1].set_markersize(variant.size)
+    legend_below(figure, handles, 1 if x == "level" else min(3, len(handles)), fontsize=8)
+    return _plot(ablation, levels, x, figure, is_held=bool(holds))
+
+
+def _plot(ablation: Ablation, levels: pd.DataFrame, x: str, figure: Figure, *, is_held: bool) -> Plot:
+    """The figure with its names and words."""
+    lines = levels.loc[levels["is_line"], "series"]
+    decode = "" if ablation.decode == NO_DECODE else f", {ablation.decode}"
     name = _NAMES.get(ablation.axis.name, ablation.axis.name.replace(".", "-"))
     star = "" if ablation.decode in (NO_DECODE, PRIMARY_DECODE) else "-star"
-    title = _TITLES.get(ablation.axis.name, f"{ablation.axis.title.removesuffix(' (log)').capitalize()}")
-    against = "by tokens of training" if x == "tokens" else ablation.axis.title.removesuffix(" (log)")
+    place = ablation.axis.title.removesuffix(" (log)")
+    against = "tokens of training" if x == "tokens" else place
+    said = [f"A line per method over {against}, with its 95% interval"]
+    said += [f"level grey lines are controls: {', '.join(lines)}"] if len(lines) else []
+    said += ["the legend says its slope"] if x == "level" else []
+    said += ["dots are filled up to where it is not inferior to all data"] if is_held else []
     return Plot(
         f"{name}{'' if x == 'level' else '-tokens'}{star}",
-        f"{title}{decode}: {metric_title(key)}, {against}",
-        f"A line per method over {against}, with its 95% interval as a ribbon"
-        + (f"; level grey lines are controls: {', '.join(lines['series'])}" if len(lines) else "")
-        + ". The legend says its slope"
-        + (" and up to where it is not inferior to all data." if has_full else "."),
+        f"{_TITLES.get(ablation.axis.name, place.capitalize())}{decode}: by {against}",
+        f"{'; '.join(said)}.",
         figure,
         levels,
     )
@@ -124,39 +134,41 @@ def _variants(series: pd.DataFrame) -> dict[str, Variant]:
         style = styles.get(loss, CONTROL) if name in set(own["series"]) else CONTROL
         if number:
             style = style._replace(line=_DASHES[number % len(_DASHES)])
-        found[name] = Variant(style, 1.8 if number == 0 else 1.2, 7.5 - 1.5 * min(number, 2))
+        found[name] = Variant(style, 1.8 if number == 0 else 1.2, 7.5 - 1.5 * min(number, 2), number == 0)
     return found
-
-
-def _shifts(names: list[str]) -> dict[str, float]:
-    """Factors that put the series of one place side by side on a logarithmic axis."""
-    return {name: 1.05 ** (index - (len(names) - 1) / 2) for index, name in enumerate(names)}
 
 
 def _draw_series(
     axes: Axes,
     ablation: Ablation,
     mine: pd.DataFrame,
-    x: np.ndarray,
+    x: str,
     variant: Variant,
+    place: float,
     holds: set[float] | None,
 ) -> None:
-    colour = variant.style.colour
-    if ablation.axis.name == "scale":
-        ends = [mine["est"] - mine["lo"], mine["hi"] - mine["est"]]
-        axes.errorbar(x, mine["est"], yerr=ends, fmt="none", ecolor=colour, capsize=3)
-    else:
+    """One series; bars stand side by side, `place` from the middle, so that none hides another."""
+    style, has_line = variant.style, ablation.axis.name != "scale"
+    has_ribbon = has_line and variant.has_ribbon
+    at = mine[x].to_numpy(float)
+    if not has_ribbon and x == "level" and ablation.axis.step == "doubling":
+        at = at * 1.025**place
+    if has_line:
         axes.plot(
-            x, mine["est"], color=colour, linestyle=variant.style.line, linewidth=variant.width, zorder=3
+            at, mine["est"], color=style.colour, linestyle=style.line, linewidth=variant.width, zorder=3
         )
-        axes.fill_between(x, mine["lo"], mine["hi"], color=colour, alpha=0.12, linewidth=0)
+    if has_ribbon:
+        axes.fill_between(at, mine["lo"], mine["hi"], color=style.colour, alpha=0.12, linewidth=0)
+    else:
+        ends = [mine["est"] - mine["lo"], mine["hi"] - mine["est"]]
+        axes.errorbar(at, mine["est"], yerr=ends, fmt="none", ecolor=style.colour, elinewidth=0.9, capsize=2)
     filled = np.array([holds is None or level in holds for level in mine["level"]])
-    for face, chosen in ((colour, filled), ("white", ~filled)):
+    for face, chosen in ((style.colour, filled), ("white", ~filled)):
         axes.plot(
-            x[chosen],
+            at[chosen],
             mine["est"][chosen],
-            variant.style.marker,
-            color=colour,
+            style.marker,
+            color=style.colour,
             markerfacecolor=face,
             markersize=variant.size,
             zorder=4,
@@ -240,7 +252,7 @@ def _held(ablation: Ablation, series: pd.DataFrame, trends: pd.DataFrame) -> dic
     found: dict[str, set[float]] = {}
     for (name, side), level in last.items():
         places = [x for x in series.loc[series["series"] == name, "level"] if ablation.sides[side](x)]
-        full = ablation.axis.full(places)
+        full = ablation.axis.full(places) if places else None
         if full is not None:
             ends = sorted((full, full if math.isnan(level) else level))
             found.setdefault(name, set()).update(x for x in places if ends[0] <= x <= ends[1])
@@ -258,11 +270,7 @@ def _slopes_text(ablation: Ablation, trends: pd.DataFrame, name: str) -> str:
                 continue
             # with fewer desirable examples D:U is halved, with fewer undesirable ones doubled
             is_halving = side == "fewer desirable"
-            per = (
-                f"each halving of {side.split()[1]}"
-                if ablation.axis.name == IMBALANCE
-                else ablation.axis.step
-            )
+            per = f"halving of {side.split()[1]}" if ablation.axis.name == IMBALANCE else ablation.axis.step
             sign = -1.0 if is_halving else 1.0
             ends = sorted((sign * row["low"], sign * row["high"]))
             interval = "" if math.isnan(row["low"]) else f" [{ends[0]:+.3f}, {ends[1]:+.3f}]"
@@ -270,6 +278,11 @@ def _slopes_text(ablation: Ablation, trends: pd.DataFrame, name: str) -> str:
             limit = "" if held.empty else f", holds {until(side, held.iloc[0]['estimate'])}"
             said.append(f"{sign * row['estimate']:+.3f}{interval} per {per}{limit}")
     return f": {'; '.join(said)}" if said else ""
+
+
+def side_title(side: str) -> str:
+    """An axis, or a side of it, in words."""
+    return {**_TITLES, **_SIDES}.get(side, side)
 
 
 def until(side: str, level: float) -> str:

@@ -30,7 +30,7 @@ def _aggregate_plot(found: Aggregate) -> Plot:
     means = found.table[found.table["kind"] == "iqm"].sort_values(["est", "a"], ascending=[False, True])
     names = list(means["a"])
     styles = loss_styles(names)
-    chances = found.table[found.table["kind"] == "p_improvement"]
+    chances = found.table[(found.table["kind"] == "p_improvement") & found.table["b"].isin(names)]
     figure = Figure(figsize=(WIDTH + 1.5, 1.6 + 0.48 * len(names)), layout="constrained")
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.0, 1.1]})
     for y, (_, row) in enumerate(means.iterrows()):
@@ -55,7 +55,7 @@ def _aggregate_plot(found: Aggregate) -> Plot:
             f"{row['est']:.2f}{ends}",
             ha="center",
             va="center",
-            fontsize=7,
+            fontsize=8,
             color="white" if abs(row["est"] - 0.5) > 0.3 else "black",
         )
     image = right.imshow(grid, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
@@ -65,7 +65,7 @@ def _aggregate_plot(found: Aggregate) -> Plot:
     right.set_xticks(range(len(names)), names, parse_math=False, rotation=45, ha="right")
     right.grid(visible=False)
     left.grid(visible=False, axis="y")
-    left.set_xlabel(f"interquartile mean of {found.metric.split('/')[1]}")
+    left.set_xlabel(f"interquartile mean: {metric_title(found.metric.split('/')[1])}")
     figure.colorbar(image, ax=right, label="P(line beats column)")
     settings = int(means["n_settings"].iloc[0])
     head(

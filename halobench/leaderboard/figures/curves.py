@@ -25,7 +25,7 @@ from halobench.results.store import Store
 MOST_ROWS = 12  # more lines than that nobody tells apart
 _BINS = 30
 _SEED_LINES = 48
-_LINEAR, _NOTHING = 5.0, 0.01
+_LINEAR, _NOTHING = 0.3, 0.01
 # what each loss calls the reward of the better and of the worse answer
 _REWARDS = {
     "better": ("reward_desirable", "reward_chosen"),
@@ -102,10 +102,10 @@ def curve_plot(setting: Setting, tables: Tables) -> Plot | None:
 
 
 def _scale(axes: Axes, name: str, part: pd.DataFrame) -> None:
-    """Losses have units of their own: beyond 1 the scale is logarithmic, so that small ones can be seen."""
+    """Losses have units of their own: the scale of large ones is logarithmic, so that small ones show."""
     largest = float(part[["lo", "hi"]].abs().max().max())
     if name != "z0" and largest > _LINEAR:
-        axes.set_yscale("symlog", linthresh=1.0)
+        axes.set_yscale("symlog", linthresh=_LINEAR)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if largest < _NOTHING:
         axes.set_ylim(-_NOTHING, _NOTHING)

@@ -27,6 +27,10 @@ from halobench.leaderboard.figures.style import (
 from halobench.leaderboard.stats import MIN_SEEDS
 from halobench.leaderboard.tables import Tables, primary_key
 
+# A suite that varies something has hundreds of pairs: nobody reads such a forest, and contrasts.csv has all.
+MOST_PAIRS = 66
+MOST_LOSSES = 24
+
 
 def loss_pairs(setting: Setting, tables: Tables) -> pd.DataFrame:
     """The comparisons of the ranked losses at the primary decode, the largest difference first."""
@@ -38,7 +42,7 @@ def loss_pairs(setting: Setting, tables: Tables) -> pd.DataFrame:
 def difference_plot(setting: Setting, tables: Tables) -> Plot | None:
     """Forest of paired differences between ranked losses: Holm-adjusted intervals, the margin shaded."""
     pairs = loss_pairs(setting, tables)
-    if pairs.empty:
+    if not 0 < len(pairs) <= MOST_PAIRS:
         return None
     columns = ["a", "b", "difference", "adjusted_low", "adjusted_high", "p_holm", "verdict", "robust"]
     table = pairs[[*columns, "num_seeds", "num_prompts"]].assign(
@@ -92,7 +96,7 @@ def matrix_plot(setting: Setting, tables: Tables) -> Plot | None:
     """All ranked losses against each other: the difference as number and colour, hatched where undecided."""
     pairs = loss_pairs(setting, tables)
     names = [name for name in tables.rows["row"] if name in {*pairs["a"], *pairs["b"]}]
-    if len(names) < 3:
+    if not 3 <= len(names) <= MOST_LOSSES:
         return None
     columns = ["a", "b", "difference", "adjusted_low", "adjusted_high", "separated", "num_seeds"]
     there = pairs[[*columns, "num_prompts"]]

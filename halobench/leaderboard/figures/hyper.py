@@ -14,24 +14,32 @@ from matplotlib.patches import Rectangle
 
 from halobench.leaderboard.contrasts import decodes
 from halobench.leaderboard.cube import Setting
-from halobench.leaderboard.figures.style import Plot, plain
+from halobench.leaderboard.figures.style import Plot, metric_title, plain
 
 _NO_PARAMETERS = ("loss", "seed", "value")
 _COLUMNS = 3
 
 
-def heatmap_plots(settings: Sequence[Setting], name: str = "hyper") -> list[Plot]:
+def heatmap_names(settings: Sequence[Setting]) -> dict[str, Setting]:
+    """Name the heat map of each board of a suite."""
+    if len(settings) == 1:
+        return {"hyper": settings[0]}
+    return {f"hyper-{setting.setting_id[:6]}": setting for setting in settings}
+
+
+def heatmap_plots(settings: Sequence[Setting]) -> list[Plot]:
     """Draw each board whose losses vary in two hyper-parameters or more."""
-    found = []
-    for setting in settings:
-        tried = _tried(setting)
-        measure = f"{setting.board.metric}, mean of {' and '.join(decodes(setting))}".removesuffix(
-            ", mean of -"
-        )
-        suffix = "" if len(settings) == 1 else f"-{setting.setting_id[:6]}"
-        plot = heatmap(tried, f"{name}{suffix}", setting.suite, measure)
-        found += [] if plot is None else [plot]
-    return found
+    plots = [
+        heatmap(tried(setting), name, setting.suite, measure(setting))
+        for name, setting in heatmap_names(settings).items()
+    ]
+    return [plot for plot in plots if plot is not None]
+
+
+def measure(setting: Setting) -> str:
+    """What the cells of a board's heat map are: its primary metric, mean of the co-primary decodes."""
+    means = f", mean of {' and '.join(decodes(setting))}" if len(decodes(setting)) > 1 else ""
+    return f"{metric_title(setting.board.metric.split('/')[1])}{means}"
 
 
 def searched(file: Path) -> pd.DataFrame:
@@ -41,7 +49,7 @@ def searched(file: Path) -> pd.DataFrame:
     return frame.drop(columns=measures).assign(value=frame[measures].mean(axis=1))
 
 
-def _tried(setting: Setting) -> pd.DataFrame:
+def tried(setting: Setting) -> pd.DataFrame:
     """One row per run: loss, numeric parameters, seed, and the primary metric, mean of its decodes."""
     scorer, metric = setting.board.metric.split("/")
     rows = []
@@ -50,11 +58,18 @@ def _tried(setting: Setting) -> pd.DataFrame:
             continue
         recipe = row.any_record.recipe
         parameters = {key: value for key, value in recipe["loss"].items() if isinstance(value, int | float)}
-        parameters["lr"] = recipe["optim"]["lr"]
         tables = [setting.table(row, scorer, decode, metric) for decode in decodes(setting)]
         known = [table.mean(1) for table in tables if table is not None]
         for seed, value in zip(row.completed, np.mean(known, axis=0) if known else (), strict=False):
-            rows.append({"loss": row.loss, **parameters, "seed": seed, "value": float(value)})
+            rows.append(
+                {
+                    "loss": row.loss,
+                    **parameters,
+                    "lr": recipe["optim"]["lr"],
+                    "seed": seed,
+                    "value": float(value),
+                }
+            )
     return pd.DataFrame(rows, columns=None if rows else [*_NO_PARAMETERS])
 
 
@@ -114,7 +129,7 @@ def _panels(loss: str, mine: pd.DataFrame) -> list[tuple[str, str, str, pd.DataF
         cells = part.groupby([x, y], as_index=False).agg(est=("value", "mean"), n_seeds=("seed", "nunique"))
         cells.insert(0, "loss", loss)
         for key, value in zip(others, values, strict=True):
-            cells.insert(1, key, value)
+            cells[key] = pd.Series([value] * len(cells), dtype=object)
         panels.append((f"{loss}{f' ({said})' if said else ''}", x, y, cells))
     return panels
 

@@ -18,6 +18,7 @@ from halobench.leaderboard.figures.style import (
 from halobench.leaderboard.noise_table import POOLED, noise_table
 from halobench.leaderboard.tables import Tables
 
+_MOST_PAIRS = 30
 # colour and hatch of each part
 _PARTS = (
     ("seeds", "#0173b2", "", "seeds: sd^2 / S"),
@@ -38,6 +39,8 @@ def noise_plot(setting: Setting, tables: Tables) -> Plot | None:
     table = table.assign(pooled=table["a"] == POOLED).sort_values(
         ["pooled", "stderr", "a", "b"], ascending=[False, False, True, True], ignore_index=True
     )
+    num_pairs = len(table) - 1
+    table = table.head(_MOST_PAIRS + 1)  # the largest errors; noise.csv has all
     table = table.drop(columns=["suite", "setting", "decode", "metric", "pooled"])
     names = [row["a"] if row["a"] == POOLED else f"{row['a']} - {row['b']}" for _, row in table.iterrows()]
     figure, axes = canvas(len(names) + 1)
@@ -63,10 +66,11 @@ def noise_plot(setting: Setting, tables: Tables) -> Plot | None:
         beside(axes, y, f"finds {row['detectable']:.3f}; more {row['more_of']}")
     axes.set_xlim(0, float(left.max()) * 1.03)
     axes.set_xlabel("error variance of the difference, in squared hundredths of the metric")
+    which = "the paired" if num_pairs <= _MOST_PAIRS else f"{_MOST_PAIRS} of {num_pairs} (the largest) paired"
     where = setting.suite if primary == NO_DECODE else f"{setting.suite}, {primary}"
     head(
         axes,
-        f"{where}: error of the paired differences, {size_text(table['num_seeds'], table['num_prompts'])}\n"
+        f"{where}: error of {which} differences, {size_text(table['num_seeds'], table['num_prompts'])}\n"
         "right: difference found with a power of 80%, and what to add",
     )
     label_rows(axes, names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from halobench.leaderboard.cube import Setting
-from halobench.leaderboard.figures.differences import loss_pairs
+from halobench.leaderboard.figures.differences import MOST_LOSSES, loss_pairs
 from halobench.leaderboard.figures.style import (
     DARK,
     Plot,
@@ -26,7 +26,7 @@ def rank_plot(setting: Setting, tables: Tables) -> Plot | None:
         return None
     rows = tables.rows[tables.rows["rank_low"].notna()]
     pairs = loss_pairs(setting, tables)
-    if len(rows) < 3 or pairs.empty:
+    if not 3 <= len(rows) <= MOST_LOSSES or pairs.empty:
         return None
     key = primary_key(setting)
     table = rows[["row", "loss", "rank_low", "rank_high", key, "seeds"]].reset_index(drop=True)

@@ -230,9 +230,11 @@ def handle(style: LossStyle, label: str, *, filled: bool = True, line: bool = Tr
     )
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], columns: int) -> None:
+def legend_below(figure: Figure, handles: Sequence[Any], columns: int, fontsize: int = 9) -> None:
     """Name what is drawn, under it."""
-    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    figure.legend(
+        handles=list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize
+    )
 
 
 def metric_title(key: str) -> str:
