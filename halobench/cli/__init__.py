@@ -40,7 +40,8 @@ _EXAMPLES = {
     "plot": """examples:
   halobench plot --list
   halobench plot quickstart-scores --where loss=kto,dpo --out kto-dpo.pdf
-  halobench plot published/kto-dpo --where family=llama --where sft=true""",
+  halobench plot published/kto-dpo --where family=llama --where sft=true
+  halobench plot tuning/cafe-hyper --from results --out tuning.png""",
     "list": """examples:
   halobench list losses
   halobench list runs --results .halobench/quickstart --json""",

@@ -130,7 +130,7 @@ def matrix_plot(setting: Setting, tables: Tables) -> Plot | None:
             ha="center",
             va="center",
             fontsize=8,
-            color="white" if abs(row["difference"]) > 0.6 * limit else "black",
+            color="white" if row["separated"] and abs(row["difference"]) > 0.6 * limit else "black",
             bbox=None if row["separated"] else {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
         )
     axes.set_xticks(range(len(names)), [shortened(name) for name in names], parse_math=False, rotation=90)
