@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,27 +9,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from halobench.leaderboard.ablation_facts import DATA_KEYS, Facts, as_text, model_sizes, row_facts, said
 from halobench.leaderboard.contrasts import decodes
 from halobench.leaderboard.cube import BoardRow, Setting
-from halobench.results.record import RunRecord
 
-Facts = Mapping[str, Any]
 IMBALANCE = "imbalance"
 MATCHED_UPDATES = "at matched updates"
 # What may go with a place on an axis: settings tuned for it, weights that make up for it.
 _COMPANIONS = ("optim.", "loss.lambda_")
-_DATA = ("desirable_fraction", "undesirable_fraction", "label_noise", "contradicting_share")
-_NEUTRAL: dict[str, Any] = {
-    "desirable_fraction": 1.0,
-    "undesirable_fraction": 1.0,
-    "label_noise": 0.0,
-    "contradicting_share": 0.0,
-    "labels": "given",
-    "demonstrations": "chosen",
-    "answers": "all",
-    "contradictions": "keep",
-    "online": None,
-}
 _SAME_AMOUNT = 1.05
 
 
@@ -43,6 +29,7 @@ class Axis:
         title: with its unit, for figures.
         keys: of the facts that a place on it settles, a dot at the end for all that begin so.
         full: level with all the data, or none of the noise, among some; None where no level is special.
+        whole: what that level is called.
         step: what a slope is per: a doubling, or a tenth of a share.
     """
 
@@ -50,6 +37,7 @@ class Axis:
     title: str
     keys: tuple[str, ...]
     full: Callable[[Sequence[float]], float | None] = lambda levels: None
+    whole: str = ""
     step: Literal["doubling", "tenth"] = "doubling"
 
     @property
@@ -60,10 +48,12 @@ class Axis:
     def level(self, facts: Facts) -> float | None:
         """The place of a row; None if it has none. An imbalance is D:U, with one of the labels kept whole."""
         if self.name == IMBALANCE:
-            desirable, undesirable = (float(facts[key]) for key in _DATA[:2])
+            desirable, undesirable = (float(facts[key]) for key in DATA_KEYS[:2])
             return desirable / undesirable if max(desirable, undesirable) == 1 else None
         value = facts.get(self.name)
-        return float(value) if isinstance(value, int | float) and value > -1 else None
+        if not isinstance(value, int | float) or (self.step == "doubling" and value <= 0):
+            return None  # answers that were never paired have no pairs to count
+        return float(value)
 
     def place(self, level: float) -> float:
         """The level for a slope per doubling; 2^(10 x) makes it one per tenth."""
@@ -72,7 +62,7 @@ class Axis:
     def amount(self, facts: Facts) -> float | None:
         """Data at the row's place, in any unit; None where the axis does not change it."""
         if self.name == IMBALANCE:
-            return float(facts[_DATA[0]]) * float(facts[_DATA[1]])
+            return float(facts[DATA_KEYS[0]]) * float(facts[DATA_KEYS[1]])
         return float(facts["num_pairs"]) if self.name == "num_pairs" else None
 
 
@@ -81,10 +71,17 @@ def _at_one(levels: Sequence[float]) -> float | None:
 
 
 _AXES = (
-    Axis(IMBALANCE, "D:U, desirable to undesirable examples kept (log)", _DATA[:2], _at_one),
-    Axis("num_pairs", "pairs of the base selection (log)", ("num_pairs",), max),
-    Axis("label_noise", "share of the labels turned round", ("label_noise",), min, "tenth"),
-    Axis("contradicting_share", "share of contradicting annotations", _DATA[3:], min, "tenth"),
+    Axis(IMBALANCE, "D:U, desirable to undesirable examples kept (log)", DATA_KEYS[:2], _at_one, "1:1"),
+    Axis("num_pairs", "pairs of the base selection (log)", ("num_pairs",), max, "all pairs"),
+    Axis("label_noise", "share of the labels turned round", ("label_noise",), min, "no noise", "tenth"),
+    Axis(
+        "contradicting_share",
+        "share of contradicting annotations",
+        DATA_KEYS[3:],
+        min,
+        "no contradictions",
+        "tenth",
+    ),
     Axis("scale", "parameters of the model (log)", ("scale", "model.", "base", "sft_stage")),
 )
 
@@ -201,7 +198,7 @@ def _same_configuration(settings: Sequence[Setting], scorer: str) -> tuple[list[
 def _members(settings: Sequence[Setting], scorer: str, decode: str, metric: str) -> list[Member]:
     """Rows with values; a diverged seed has none, and one whose scores are missing counts as missing."""
     records = [row.any_record for setting in settings for row in setting.rows]
-    sizes = _sizes(records)
+    sizes = model_sizes(records)
     found = []
     for setting in settings:
         for row in setting.rows:
@@ -211,59 +208,9 @@ def _members(settings: Sequence[Setting], scorer: str, decode: str, metric: str)
             }
             known = {seed: column for seed, column in columns.items() if column is not None}
             if known:
-                facts = _facts(row.any_record, sizes)
+                facts = row_facts(row.any_record, sizes)
                 found.append(Member(row, facts, pd.DataFrame(known).T.dropna(axis="columns")))
     return found
-
-
-def _sizes(records: Sequence[RunRecord]) -> dict[str, int]:
-    """Parameters of each model; the smallest count, since that of a loss with a critic includes it."""
-    sizes: dict[str, int] = {}
-    for record in records:
-        if record.budget is not None:
-            model = _text(record.recipe["model"])
-            sizes[model] = min(record.budget.parameters, sizes.get(model, record.budget.parameters))
-    return sizes
-
-
-def _facts(record: RunRecord, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Everything that can make two rows of a suite differ but their seeds, as flat keys.
-
-    What is not there is at its default: a record may be from before there was a choice.
-    """
-    recipe, data = record.recipe, record.recipe["data"]
-    facts: dict[str, Any] = {
-        "evaluate": record.evaluate,
-        "source": recipe["content"].get("source"),
-        "num_pairs": data["num_pairs"] or (record.data.num_pairs if record.data else None),
-        "scale": sizes.get(_text(recipe["model"])),
-        "sft": recipe["sft"] is not None,
-        "sft_stage": _text(recipe["sft"]),
-        "base": _text(recipe["base"]),
-        **{f"model.{key}": _text(value) for key, value in recipe["model"].items() if value},
-        **{key: recipe[key] for key in ("precision", "split_seed", "base_seed", "world_seed")},
-        "adapter": _text(recipe.get("adapter")),
-    }
-    if record.evaluate == "aligned":
-        facts |= {f"loss.{key}": value for key, value in recipe["loss"].items() if value is not None}
-        facts |= {f"optim.{key}": _text(value) for key, value in recipe["optim"].items() if key != "lr"}
-        facts |= {
-            "optim.lr": recipe["optim"]["lr"],
-            "z0": recipe["z0"],
-            "reference": recipe.get("reference", "sft"),
-        }
-        facts |= {key: data.get(key, neutral) for key, neutral in _NEUTRAL.items()}
-        facts["online"] = _text(facts["online"])
-        facts["match"] = recipe["budget"]["match"]
-        facts["batch_pairs"] = recipe["budget"]["batch_pairs"]
-        facts["passes"] = recipe["budget"]["epochs"] * recipe["budget"]["multiple"]
-    else:
-        facts |= {key: _NEUTRAL[key] for key in _DATA}
-    return facts
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def _axes(members: Sequence[Member]) -> list[Axis]:
@@ -278,7 +225,14 @@ def _axes(members: Sequence[Member]) -> list[Axis]:
         return found
     keys = sorted({key for facts in rows for key in facts if key.startswith("loss.") or key == "optim.lr"})
     hyper = [Axis(key, f"{key.split('.')[1]} (log)", (key,)) for key in keys]
-    return [axis for axis in hyper if varies(axis) and all((axis.level(f) or 1) > 0 for f in rows)]
+    return [
+        axis for axis in hyper if varies(axis) and all(_is_positive(facts.get(axis.name)) for facts in rows)
+    ]
+
+
+def _is_positive(value: object) -> bool:
+    """Whether a parameter has a logarithm; what a row has not, or is no number, does not matter."""
+    return not isinstance(value, int | float) or value > 0
 
 
 def _series(members: Sequence[Member], axis: Axis) -> tuple[Series, ...]:
@@ -289,8 +243,8 @@ def _series(members: Sequence[Member], axis: Axis) -> tuple[Series, ...]:
         groups += [(MATCHED_UPDATES, same) for same in _matched_updates(rows, axis)]
     groups = [(how, group) for how, group in groups if len(group) > 1]
     taken = {id(member) for _, group in groups for member in group.values()}
-    known = {_text(member.facts) for member in placed if id(member) in taken}
-    left = [member for member in placed if _text(member.facts) not in known]
+    known = {as_text(member.facts) for member in placed if id(member) in taken}
+    left = [member for member in placed if as_text(member.facts) not in known]
     for rows in _grouped(left, lambda key: key.startswith(_COMPANIONS) or _settled(axis, key)):
         if 1 < len(_by_level(rows, axis)) == len(rows):
             groups.append(("", _by_level(rows, axis)))
@@ -333,7 +287,7 @@ def _grouped(members: Sequence[Member], ignored: Callable[[str], bool]) -> list[
     groups: dict[str, list[Member]] = {}
     for member in members:
         rest = {key: value for key, value in member.facts.items() if not ignored(key)}
-        groups.setdefault(_text(rest), []).append(member)
+        groups.setdefault(as_text(rest), []).append(member)
     return list(groups.values())
 
 
@@ -400,19 +354,9 @@ def _differences(
     mine = _constant(group)
     keys = sorted({key for other in settled for key in other if not (_settled(axis, key) or key == "passes")})
     apart = [key for key in keys if len({str(other.get(key)) for other in settled}) > 1]
-    return ", ".join(_said(key, mine.get(key)) for key in apart)
+    return ", ".join(said(key, mine.get(key)) for key in apart)
 
 
 def _constant(group: Mapping[float, Member]) -> dict[str, Any]:
     facts = [member.facts for member in group.values()]
     return {key: facts[0][key] for key in facts[0] if len({str(other.get(key)) for other in facts}) == 1}
-
-
-def _said(key: str, value: Any) -> str:
-    if key == "sft":
-        return "with SFT" if value else "no SFT"
-    if value is None:
-        return f"no {key.split('.')[-1]}"
-    if isinstance(value, float):
-        value = f"{value:.3g}"
-    return f"{key.split('.')[-1]}={value}"

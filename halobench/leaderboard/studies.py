@@ -78,7 +78,7 @@ def study_notes(study: Study) -> list[str]:
         for side, rows in held.groupby("axis", sort=False):
             said = [f"{row['a']} {until(str(side), row['estimate'])}" for _, row in rows.iterrows()]
             notes.append(
-                f"{side_title(str(side))}: not inferior to all data by "
+                f"{side_title(str(side))}: not inferior to {along.ablation.axis.whole} by "
                 f"{along.ablation.margin:g}: {'; '.join(said)}."
             )
     return notes

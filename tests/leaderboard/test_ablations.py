@@ -107,6 +107,13 @@ def test_hyper_parameters_are_the_axis_where_nothing_else_varies(tmp_path):
     assert "breakdown" not in set(trend_table(found)["kind"])  # no beta is the one with all the data
 
 
+def test_a_hyper_parameter_without_a_logarithm_is_no_axis(tmp_path):
+    runs = []
+    for key, weight in enumerate((0.0, 0.5, 1.0)):
+        runs += row({"name": "slic", "nll_weight": weight}, wins(0.4, key, seeds=2))
+    assert ablations_of(tmp_path, runs) == []
+
+
 def test_models_are_placed_by_their_parameters_without_a_critic(tmp_path):
     runs = []
     for key, (width, size) in enumerate([(8, 1000), (16, 4000)]):

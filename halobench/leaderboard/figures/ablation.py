@@ -92,7 +92,7 @@ def _curve(ablation: Ablation, levels: pd.DataFrame, trends: pd.DataFrame, x: st
     decode = "" if ablation.decode == NO_DECODE else f", {ablation.decode}"
     said = f"{ablation.suite}{decode}: 95% intervals, {size_text(series['n_seeds'], series['n_prompts'])}"
     if holds:
-        said += f"\nfilled: not inferior to all data by {ablation.margin:g}; open: not shown to be"
+        said += f"\nfilled: not inferior to {ablation.axis.whole} by {ablation.margin:g}; open: not shown so"
     head(axes, said)
     handles = []
     for name, variant in variants.items():
@@ -114,7 +114,7 @@ def _plot(ablation: Ablation, levels: pd.DataFrame, x: str, figure: Figure, *, i
     said = [f"A line per method over {against}, with its 95% interval"]
     said += [f"level grey lines are controls: {', '.join(lines)}"] if len(lines) else []
     said += ["the legend says its slope"] if x == "level" else []
-    said += ["dots are filled up to where it is not inferior to all data"] if is_held else []
+    said += [f"dots are filled up to where it is not inferior to {ablation.axis.whole}"] if is_held else []
     return Plot(
         f"{name}{'' if x == 'level' else '-tokens'}{star}",
         f"{_TITLES.get(ablation.axis.name, place.capitalize())}{decode}: by {against}",
