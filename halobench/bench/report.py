@@ -25,7 +25,7 @@ from scipy.stats import t as student
 from halobench.bench.contestants import BARE
 from halobench.bench.rounds import ENVIRONMENT, NUM_COMPARED, NUM_WARMUP, Outcome
 from halobench.bench.workload import make_work
-from halobench.leaderboard.figures import STYLE
+from halobench.leaderboard.figures.style import STYLE
 from halobench.storage import atomic_file, canonical_json, write_text
 
 FIGURE = "throughput.svg"

@@ -44,7 +44,8 @@ _EXAMPLES = {
     "plot": """examples:
   halobench plot --list
   halobench plot quickstart-scores --where loss=kto,dpo --out kto-dpo.pdf
-  halobench plot published/kto-dpo --where family=llama --where sft=true""",
+  halobench plot published/kto-dpo --where family=llama --where sft=true
+  halobench plot tuning/cafe-hyper --from results --out tuning.png""",
     "list": """examples:
   halobench list losses
   halobench list runs --results .halobench/quickstart --json""",
@@ -201,7 +202,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     powers.add_argument("--json", action="store_true", help="for programs")
     _add_results(powers)
-    draw = _verb(verbs, "plot", plot.plot, "draw one figure of a board, or of published numbers")
+    draw = _verb(
+        verbs, "plot", plot.plot, "draw one figure of a board, a suite, a search, or of published numbers"
+    )
     draw.add_argument("name", nargs="?", help="of the figure")
     draw.add_argument("--list", action="store_true", help="name the figures and draw nothing")
     draw.add_argument(
@@ -214,7 +217,7 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument(
         "--out", type=Path, metavar="FILE", help=".svg, .png or .pdf; by default the name with .svg"
     )
-    _add_results(draw)
+    _add_results(draw, "--from")
 
     lists = _verb(verbs, "list", inspect.list_names, "list what there is")
     lists.add_argument(
@@ -357,9 +360,10 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_results(parser: argparse.ArgumentParser) -> None:
+def _add_results(parser: argparse.ArgumentParser, *others: str) -> None:
     parser.add_argument(
         "--results",
+        *others,
         type=Path,
         default=DEFAULT_RESULTS,
         metavar="DIR",

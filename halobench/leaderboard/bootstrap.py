@@ -14,6 +14,8 @@ from halobench.leaderboard.stats import LEVEL
 REPLICATES = 2000
 BOOTSTRAP_SEEDS = 5
 TRIM = 0.25
+_Means = list[Float[np.ndarray, "replicates _"]]
+_Statistic = Callable[[_Means], Float[np.ndarray, " replicates"]]
 
 
 class Bootstrapped(NamedTuple):
@@ -102,12 +104,16 @@ def profile(
 
     Source: Agarwal et al. 2021, arXiv:2108.13264.
     """
+    settings = [[table] for table in tables]
+    value = [table.mean(1)[None] for table in tables]
+    drawn, reason = _drawn(settings, analysis_id)
 
     def above(tau: float) -> Bootstrapped:
-        return _bootstrap(
+        return _interval(
             lambda means: np.asarray(np.mean([(mean > tau).mean(1) for mean in means], axis=0)),
-            [[table] for table in tables],
-            analysis_id,
+            value,
+            drawn,
+            reason,
             level,
         )
 
@@ -115,25 +121,43 @@ def profile(
 
 
 def _bootstrap(
-    statistic: Callable[[list[Float[np.ndarray, "replicates _"]]], Float[np.ndarray, " replicates"]],
+    statistic: _Statistic,
     settings: Sequence[Sequence[Float[np.ndarray, "_ _"]]],
     analysis_id: str,
     level: float,
 ) -> Bootstrapped:
+    """Give a statistic of the means of every table, settings in order, with its interval."""
+    value = [table.mean(1)[None] for tables in settings for table in tables]
+    drawn, reason = _drawn(settings, analysis_id)
+    return _interval(statistic, value, drawn, reason, level)
+
+
+def _interval(
+    statistic: _Statistic, value: _Means, drawn: _Means | None, reason: str, level: float
+) -> Bootstrapped:
+    own = float(statistic(value)[0])
+    if drawn is None:
+        return Bootstrapped(own, None, None, reason)
+    low, high = np.quantile(statistic(drawn), [(1 - level) / 2, (1 + level) / 2])
+    return Bootstrapped(own, float(low), float(high), "")
+
+
+def _drawn(
+    settings: Sequence[Sequence[Float[np.ndarray, "_ _"]]], analysis_id: str
+) -> tuple[_Means | None, str]:
     """Draw seeds and prompts anew, independently of each other; tables of one setting share their prompts.
 
     Args:
-        statistic: of the (B, S) means of every table, settings in order, to (B,) values.
         settings: for each its tables.
         analysis_id: seeds the generator.
-        level: of the interval.
+
+    Returns:
+        The (B, S) means of every table, settings in order; or None and why there are none.
     """
-    value = float(statistic([table.mean(1)[None] for tables in settings for table in tables])[0])
     fewest = min(len(table) for tables in settings for table in tables)
     if fewest < BOOTSTRAP_SEEDS:
         # measured: from 3 seeds a nominal 95% covers .80 to .94
-        reason = f"{fewest} of {BOOTSTRAP_SEEDS} seeds: too few to draw from"
-        return Bootstrapped(value, None, None, reason)
+        return None, f"{fewest} of {BOOTSTRAP_SEEDS} seeds: too few to draw from"
     stream = generator(analysis_id)
     means = []
     for tables in settings:
@@ -143,8 +167,7 @@ def _bootstrap(
             rows = stream.integers(len(table), size=(REPLICATES, len(table)))
             weighted = counts @ table.T / num_prompts  # (B, S)
             means.append(np.take_along_axis(weighted, rows, axis=1))
-    low, high = np.quantile(statistic(means), [(1 - level) / 2, (1 + level) / 2])
-    return Bootstrapped(value, float(low), float(high), "")
+    return means, ""
 
 
 def generator(analysis_id: str) -> np.random.Generator:

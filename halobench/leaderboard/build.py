@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import filecmp
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -19,13 +18,14 @@ from matplotlib.figure import Figure
 from halobench.leaderboard.contrasts import compare
 from halobench.leaderboard.cube import Setting, noted_settings
 from halobench.leaderboard.featured import FEATURED, featured
-from halobench.leaderboard.figures import make_plots, save_figure
+from halobench.leaderboard.figures import Plot, make_plots, save_figure
 from halobench.leaderboard.imported import imported_table
 from halobench.leaderboard.page import render_pages
 from halobench.leaderboard.page.render import slug
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
 from halobench.leaderboard.published_text import BuiltPublished
+from halobench.leaderboard.studies import Study, make_study, study_notes, study_plots
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
 from halobench.results.store import Store
@@ -44,8 +44,8 @@ def _made(settings: Sequence[Setting], pool: Executor | None) -> list[BuiltBoard
     """Make the boards in order, their stems included."""
     make = _make if len(settings) <= FEATURED else _make_lean
     boards = [board for board in _each(pool, make, settings) if board is not None]
-    stems = Counter(_suite_stem(board.setting) for board in boards)
-    return [board._replace(stem=_stem(board.setting, stems)) for board in boards]
+    stems = board_stems([board.setting for board in boards])
+    return [board._replace(stem=stem) for board, stem in zip(boards, stems, strict=True)]
 
 
 def _make(setting: Setting) -> BuiltBoard | None:
@@ -62,14 +62,25 @@ def _make_lean(setting: Setting) -> BuiltBoard | None:
     return board
 
 
-def _stem(setting: Setting, stems: Counter[str]) -> str:
-    """Beginning of a board's file names: its suite, with its setting where the suite has several."""
-    name = _suite_stem(setting)
-    return name if stems[name] == 1 else f"{name}-{setting.setting_id[:6]}"
+def board_stems(settings: Sequence[Setting]) -> list[str]:
+    """Beginnings of the boards' file names: the suite, with the setting where the suite has several."""
+    names = [_suite_stem(setting) for setting in settings]
+    return [
+        name if names.count(name) == 1 else f"{name}-{setting.setting_id[:6]}"
+        for name, setting in zip(names, settings, strict=True)
+    ]
 
 
 def _suite_stem(setting: Setting) -> str:
     return slug(setting.suite.replace("/", "-"))
+
+
+def build_studies(boards: Sequence[BuiltBoard]) -> dict[str, Study]:
+    """Look at each suite as a whole; it is named by the stem of its first board."""
+    suites: dict[str, list[BuiltBoard]] = {}
+    for board in boards:
+        suites.setdefault(board.setting.suite, []).append(board)
+    return {members[0].stem: make_study([board.setting for board in members]) for members in suites.values()}
 
 
 def build_published(results: Path) -> BuiltPublished | None:
@@ -101,9 +112,13 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         chosen = featured(boards)
         shown = [board for board in boards if board.stem in chosen]
         drawn = _each(pool, partial(_draw if pool is None else _draw_there, figures), shown)
+        studies = build_studies(shown)
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
         write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
+        for name, tables in _further_tables(boards, studies).items():
+            if tables:
+                write_csv(folder / f"{name}.csv", tables)
         imported = imported_table(store)
         if len(imported):
             write_quoted(rounded(imported), folder / "imported.csv")
@@ -111,7 +126,12 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         if published is not None:
             _write_published(folder / "published", published)
         version = store.data_version()
-        boards = [next(drawn) if board.stem in chosen else _without_figures(board) for board in boards]
+        boards = [
+            _with_study(next(drawn), studies.get(board.stem), figures)
+            if board.stem in chosen
+            else _without_figures(board)
+            for board in boards
+        ]
         _write_text(folder / "README.md", render_markdown(boards, version, published, imported))
         for name, text in render_pages(boards, chosen, version, published):
             _write_text(folder / name, text)
@@ -123,13 +143,20 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
+def _further_tables(
+    boards: Sequence[BuiltBoard], studies: Mapping[str, Study]
+) -> dict[str, list[pd.DataFrame]]:
+    """What is written only where there is something: noise, trends, and losses over all settings."""
+    found = {
+        "noise": [board.tables.noise for board in boards],
+        "trends": [study.trends for study in studies.values()],
+        "aggregate": [study.aggregate.table for study in studies.values() if study.aggregate is not None],
+    }
+    return {name: [table for table in tables if not table.empty] for name, tables in found.items()}
+
+
 def _draw(folder: Path, board: BuiltBoard) -> BuiltBoard:
-    plots = make_plots(board.setting, board.tables)
-    for plot in plots:
-        stem = f"{board.stem}-{plot.name}"
-        save_figure(plot.figure, folder / f"{stem}.svg")
-        write_csv(folder / f"{stem}.csv", [plot.table])
-    return board._replace(plots=plots)
+    return board._replace(plots=_saved(make_plots(board.setting, board.tables), folder, board.stem))
 
 
 def _draw_there(folder: Path, board: BuiltBoard) -> BuiltBoard:
@@ -137,6 +164,22 @@ def _draw_there(folder: Path, board: BuiltBoard) -> BuiltBoard:
     drawn = _draw(folder, board)
     board.setting.release()
     return drawn._replace(plots=[plot._replace(figure=Figure()) for plot in drawn.plots])
+
+
+def _with_study(board: BuiltBoard, study: Study | None, folder: Path) -> BuiltBoard:
+    """Put what is said of a suite as a whole before what is said of its first board."""
+    if study is None:
+        return board
+    plots = [*_saved(study_plots(study), folder, board.stem), *board.plots]
+    notes = [*board.tables.notes, *study_notes(study)]
+    return board._replace(plots=plots, tables=board.tables._replace(notes=notes))
+
+
+def _saved(plots: list[Plot], folder: Path, stem: str) -> list[Plot]:
+    for plot in plots:
+        save_figure(plot.figure, folder / f"{stem}-{plot.name}.svg")
+        write_csv(folder / f"{stem}-{plot.name}.csv", [plot.table])
+    return plots
 
 
 def _without_figures(board: BuiltBoard) -> BuiltBoard:

@@ -71,6 +71,7 @@ class Setting:
         points: of the suite, with the runs that answer them.
         store: where the runs are.
         retracted: runs of the suite that were recorded and do not count any more.
+        kind: of the runs that count: "run", or "tuning".
     """
 
     suite: str
@@ -79,11 +80,12 @@ class Setting:
     points: tuple[SuitePoint, ...]
     store: Store
     retracted: tuple[Retraction, ...] = ()
+    kind: str = "run"
 
     @cached_property
     def rows(self) -> tuple[BoardRow, ...]:
         """At least one record each, by name, controls last; none where nothing is recorded but tuning."""
-        return _rows(self.store, self.points)
+        return _rows(self.store, self.points, self.kind)
 
     @cached_property
     def _groups(self) -> dict[str, dict[str, str]]:
@@ -168,10 +170,9 @@ class Setting:
                 return self._index.means(file.rows).get((decode, metric))
         return None
 
-    def prompts(self, run_id: str, scorer: str, decode: str, metric: str) -> pd.Series | None:
+    def prompts(self, row: BoardRow, seed: int, scorer: str, decode: str, metric: str) -> pd.Series | None:
         """Values of a run by prompt in the order of names, samples averaged; None where it was not scored."""
-        row = next(r for r in self.rows if run_id in (record.run_id for record in r.records.values()))
-        values = self._values(row, run_id, scorer, decode, metric)
+        values = self._values(row, row.records[seed].run_id, scorer, decode, metric)
         return None if values is None else pd.Series(values.means, index=list(values.prompt_ids))
 
     def table(
@@ -236,10 +237,10 @@ def _has_data(row: BoardRow, seed: int) -> bool:
     return seed in row.records and row.records[seed].data is not None
 
 
-def noted_settings(store: Store) -> list[Setting]:
+def noted_settings(store: Store, kind: str = "run") -> list[Setting]:
     """Every setting that a suite of the store asked for, by suite and setting, whether or not it was run.
 
-    Runs on dev prompts and retracted runs are on none.
+    Retracted runs are on none, and those on dev prompts only where "tuning" is the kind asked for.
     """
     grouped: dict[tuple[str, str], tuple[Board, dict[SuitePoint, None]]] = {}
     for note in store.suites():
@@ -253,16 +254,16 @@ def noted_settings(store: Store) -> list[Setting]:
         left_out = sorted({point.run_id for point in points} & retracted.keys())
         gone = tuple(retracted[run_id] for run_id in left_out)
         board = board.model_copy(update={"family": tuple(map(shown_name, board.family))})
-        settings.append(Setting(suite, setting_id, board, left, store, gone))
+        settings.append(Setting(suite, setting_id, board, left, store, gone, kind))
     return settings
 
 
-def load_settings(store: Store) -> list[Setting]:
-    """Load every board that the store has runs for, by suite and setting."""
-    return [setting for setting in noted_settings(store) if setting.rows]
+def load_settings(store: Store, kind: str = "run") -> list[Setting]:
+    """Load every board that the store has runs for, by suite and setting; see `noted_settings`."""
+    return [setting for setting in noted_settings(store, kind) if setting.rows]
 
 
-def _rows(store: Store, points: Sequence[SuitePoint]) -> tuple[BoardRow, ...]:
+def _rows(store: Store, points: Sequence[SuitePoint], kind: str) -> tuple[BoardRow, ...]:
     methods: dict[tuple[str, str], list[SuitePoint]] = {}
     for point in sorted(points, key=lambda point: (point.seed, point.run_id)):
         methods.setdefault((shown_name(point.label), point.method_id), []).append(point)
@@ -270,7 +271,7 @@ def _rows(store: Store, points: Sequence[SuitePoint]) -> tuple[BoardRow, ...]:
     for (label, _), members in methods.items():
         for same_base in _apart_by_base(members, store):
             records = {p.seed: store.record(p.run_id) for p in same_base if store.has_run(p.run_id)}
-            records = {seed: record for seed, record in records.items() if record.kind == "run"}
+            records = {seed: record for seed, record in records.items() if record.kind == kind}
             if records:
                 missing = tuple(point.seed for point in same_base if point.seed not in records)
                 found.append(BoardRow(label, label, members[0].control, records, missing))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from halobench.errors import ResultsError, UnknownNameError
-from halobench.leaderboard.build import build_boards
-from halobench.leaderboard.figures import Plot, make_plots
+from halobench.leaderboard.aggregate import Aggregate
+from halobench.leaderboard.build import board_stems, build_boards, build_studies
+from halobench.leaderboard.cube import load_settings
+from halobench.leaderboard.figures import make_plots
+from halobench.leaderboard.figures.ablation import ablation_plots
+from halobench.leaderboard.figures.aggregate import aggregate_plots
+from halobench.leaderboard.figures.hyper import heatmap, heatmap_names, measure, searched, tried
+from halobench.leaderboard.figures.style import Plot, drawing
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
+from halobench.leaderboard.studies import Along, Study
 from halobench.leaderboard.text import BuiltBoard
 from halobench.registry import did_you_mean
 from halobench.results.store import Store
@@ -57,25 +65,33 @@ def draw(results: Path, name: str, where: Where) -> Plot:
         ResultsError: the rows that are left give no such figure.
     """
     for source in _sources(results, name):
-        plots = source.plots(source.rows)
+        plots = source.plots(source.rows) if name.startswith(source.prefix) else {}
         if name not in plots:
             continue
         chosen = source.plots(_choose(source.rows, where)) if where else plots
         if name not in chosen:
             raise ResultsError(f"{name}: nothing is left to draw of the chosen rows; choose more of them")
         return chosen[name]
-    known = list(figure_titles(results))
-    raise UnknownNameError(
-        f"{name!r}: no figure has that name{did_you_mean(name, known)}; `halobench plot --list` names them"
-    )
+    hint = did_you_mean(name, list(figure_titles(results)))
+    raise UnknownNameError(f"{name!r}: no figure has that name{hint}; `halobench plot --list` names them")
 
 
 def _sources(results: Path, figure: str = "") -> Iterator[_Source]:
     tables = published_tables(results)
     if tables is not None:
         yield _Source("published/", tables.counts, published_plots)
-    for board in build_boards(Store(results), figure):
+    store = Store(results)
+    boards = build_boards(store, figure)
+    for board in boards:
         yield _Source(f"{board.stem}-", board.tables.rows, _drawer(board))
+    for stem, study in build_studies(boards).items():
+        yield from _study_sources(f"{stem}-", study)
+    for file in sorted(results.glob("tuning/*.csv")):
+        name = f"tuning/{file.stem}"
+        yield _heatmap_source(f"{name}-", searched(file), name, "mean of the measures")
+    searches = load_settings(store, "tuning")
+    for setting, stem in zip(searches, board_stems(searches), strict=True):
+        yield _heatmap_source(f"tuning/{stem}-", tried(setting), setting.suite, measure(setting))
 
 
 def _drawer(board: BuiltBoard) -> Callable[[pd.DataFrame], list[Plot]]:
@@ -86,6 +102,38 @@ def _drawer(board: BuiltBoard) -> Callable[[pd.DataFrame], list[Plot]]:
         return make_plots(board.setting, board.tables._replace(rows=rows, contrasts=contrasts))
 
     return draw_rows
+
+
+def _study_sources(prefix: str, study: Study) -> Iterator[_Source]:
+    """The figures of a suite as a whole."""
+    for along in study.ablations:
+        yield _Source(prefix, along.levels, partial(_along_plots, along))
+    if study.aggregate is not None:
+        yield _Source(prefix, study.aggregate.table, partial(_aggregate_plots, study.aggregate))
+    for name, setting in heatmap_names(study.settings).items():
+        yield _heatmap_source(prefix, tried(setting), setting.suite, measure(setting), name)
+
+
+def _along_plots(along: Along, levels: pd.DataFrame) -> list[Plot]:
+    if levels["is_line"].all():
+        return []
+    with drawing():
+        return ablation_plots(along.ablation, levels, along.trends)
+
+
+def _aggregate_plots(found: Aggregate, rows: pd.DataFrame) -> list[Plot]:
+    profiles = found.profiles[found.profiles["loss"].isin(rows["a"])]
+    with drawing():
+        return aggregate_plots(found._replace(table=rows, profiles=profiles))
+
+
+def _heatmap_source(prefix: str, rows: pd.DataFrame, suite: str, what: str, name: str = "hyper") -> _Source:
+    def draw_rows(rows: pd.DataFrame) -> list[Plot]:
+        with drawing():
+            plot = heatmap(rows, name, suite, what)
+        return [] if plot is None else [plot]
+
+    return _Source(prefix, rows, draw_rows)
 
 
 def _choose(rows: pd.DataFrame, where: Where) -> pd.DataFrame:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from halobench.leaderboard.figures import GREY, LOSS_STYLES, STYLE, Plot
+from halobench.leaderboard.figures.style import GREY, LOSS_STYLES, LossStyle, Plot, drawing, handle
 from halobench.leaderboard.published import prints_right
 from halobench.results.published import NAMES
 
-_UNALIGNED = (GREY, "*")
+_UNALIGNED = LossStyle(GREY, "*")
 _BESIDE = 0.022  # share of examples at which no dot stands in the way of words
 _STAGES = ((True, "after SFT"), (False, "without SFT"))
 _INTERVAL = ["winrate", "winrate_low", "winrate_high", "wins", "total"]
@@ -38,7 +36,7 @@ def published_plots(counts: pd.DataFrame) -> list[Plot]:
         imbalance_plot,
         mistral_plot,
     ]
-    with matplotlib.rc_context(STYLE), sns.axes_style("whitegrid", {"axes.edgecolor": "#888888"}):
+    with drawing():
         plots = [make(counts) for make in makers]
     return [plot for plot in plots if plot is not None]
 
@@ -72,9 +70,11 @@ def _winrates_by_scale(
     if table.empty:
         return None
 
-    def draw(axes: Axes, x: float, row: pd.Series, style: tuple[str, str]) -> None:
+    def draw(axes: Axes, x: float, row: pd.Series, style: LossStyle) -> None:
         errors = [[row["winrate"] - row["winrate_low"]], [row["winrate_high"] - row["winrate"]]]
-        axes.errorbar(x, row["winrate"], yerr=errors, fmt=style[1], color=style[0], capsize=2, markersize=5.5)
+        axes.errorbar(
+            x, row["winrate"], yerr=errors, fmt=style.marker, color=style.colour, capsize=2, markersize=5.5
+        )
 
     figure, panels = _scale_panels(table, losses, draw, [])
     for axes in panels:
@@ -101,11 +101,13 @@ def length_plot(counts: pd.DataFrame) -> Plot | None:
     if table.empty:
         return None
 
-    def draw(axes: Axes, x: float, row: pd.Series, style: tuple[str, str]) -> None:
+    def draw(axes: Axes, x: float, row: pd.Series, style: LossStyle) -> None:
         ends = [row["length_median"], row["length_mean"]]
-        axes.plot([x, x], ends, color=style[0], linewidth=1)
-        axes.plot(x, row["length_mean"], style[1], color=style[0], markersize=6)
-        axes.plot(x, row["length_median"], style[1], color=style[0], markersize=6, markerfacecolor="white")
+        axes.plot([x, x], ends, color=style.colour, linewidth=1)
+        axes.plot(x, row["length_mean"], style.marker, color=style.colour, markersize=6)
+        axes.plot(
+            x, row["length_median"], style.marker, color=style.colour, markersize=6, markerfacecolor="white"
+        )
 
     figure, panels = _scale_panels(
         table,
@@ -157,7 +159,7 @@ def _parts(table: pd.DataFrame) -> list[tuple[tuple[bool, str], pd.DataFrame]]:
 def _scale_panels(
     table: pd.DataFrame,
     losses: Sequence[str],
-    draw: Callable[[Axes, float, pd.Series, tuple[str, str]], None],
+    draw: Callable[[Axes, float, pd.Series, LossStyle], None],
     extra: Sequence[Line2D],
 ) -> tuple[Figure, list[Axes]]:
     """Draw every row in its panel: models by size from left to right, losses side by side."""
@@ -184,11 +186,7 @@ def _scale_panels(
         for edge in range(1, len(sizes[family])):
             axes.axvline(edge - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
         axes.set_title(f"{family}, {dict(_STAGES)[sft]}", fontsize=9, loc="left", parse_math=False)
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", label=NAMES.get(loss, loss))
-        for loss in present
-        for colour, marker in [_style(loss)]
-    ]
+    handles = [handle(_style(loss), NAMES.get(loss, loss), line=False) for loss in present]
     figure.legend(handles=[*handles, *extra], loc="outside lower center", ncols=8, frameon=False, fontsize=9)
     return figure, list(grid.flat)
 
@@ -205,7 +203,7 @@ def imbalance_plot(counts: pd.DataFrame) -> Plot | None:
     table = table[["row", "desirable_fraction", "lambda_d", "undesirable_fraction", "lambda_u", *_INTERVAL]]
     figure = Figure(figsize=(8.5, 3.7), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    colour, marker = LOSS_STYLES["kto"]
+    kto, dpo = LOSS_STYLES["kto"], LOSS_STYLES["dpo"]
     for axes, side in zip(panels, ("desirable", "undesirable"), strict=True):
         other = "undesirable" if side == "desirable" else "desirable"
         part = kept[kept[f"{other}_fraction"] == 1]
@@ -214,15 +212,15 @@ def imbalance_plot(counts: pd.DataFrame) -> Plot | None:
             part[f"{side}_fraction"],
             part["winrate"],
             yerr=errors,
-            fmt=marker,
-            color=colour,
+            fmt=kto.marker,
+            color=kto.colour,
             capsize=3,
             markersize=6,
             zorder=3,
         )
         for (_, line), style in zip(lines.iterrows(), ("--", ":"), strict=False):
-            axes.axhspan(line["winrate_low"], line["winrate_high"], color="#d55e00", alpha=0.1, linewidth=0)
-            axes.axhline(line["winrate"], color=LOSS_STYLES["dpo"][0], linestyle=style, linewidth=1.2)
+            axes.axhspan(line["winrate_low"], line["winrate_high"], color=dpo.colour, alpha=0.1, linewidth=0)
+            axes.axhline(line["winrate"], color=dpo.colour, linestyle=style, linewidth=1.2)
             axes.annotate(
                 f"{line['row']}, n = {line['total']}",
                 (_BESIDE, line["winrate"]),
@@ -268,13 +266,13 @@ def mistral_plot(counts: pd.DataFrame) -> Plot | None:
     figure = Figure(figsize=(8.5, 1.3 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for y, (_, row) in enumerate(rows.iterrows()):
-        colour, marker = _style(row["loss"])
+        style = _style(row["loss"])
         axes.errorbar(
             row["winrate"],
             y,
             xerr=[[row["winrate"] - row["winrate_low"]], [row["winrate_high"] - row["winrate"]]],
-            fmt=marker,
-            color=colour,
+            fmt=style.marker,
+            color=style.colour,
             markersize=7,
             capsize=3,
         )
@@ -317,7 +315,7 @@ def _printed(row: pd.Series) -> str:
     return f"printed {row['printed_rate']:.3f} +- {row['printed_half_width']:.3f}{counted}"
 
 
-def _style(loss: str) -> tuple[str, str]:
+def _style(loss: str) -> LossStyle:
     return LOSS_STYLES.get(loss, _UNALIGNED)
 
 

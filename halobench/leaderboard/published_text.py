@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from halobench.leaderboard.counts import NOT_RESOLVABLE
-from halobench.leaderboard.figures import Plot
+from halobench.leaderboard.figures.style import Plot
 from halobench.leaderboard.names import one_line
 from halobench.leaderboard.published import CONDITIONS, MARK, PublishedTables
 

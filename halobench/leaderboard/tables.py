@@ -21,6 +21,7 @@ from halobench.leaderboard.contrasts import (
 )
 from halobench.leaderboard.cube import BoardRow, Setting
 from halobench.leaderboard.length_control import length_controlled
+from halobench.leaderboard.noise_table import noise_note, noise_table
 from halobench.leaderboard.stats import anova, clopper_pearson, wilson
 
 SFT_AT_T = "sft@T"
@@ -94,6 +95,7 @@ class Tables(NamedTuple):
         cost: one per run.
         notes: what a reader must know: conditions, gate, power, warnings.
         comparisons: what `contrasts` was made from.
+        noise: of what the error of each difference is made.
     """
 
     rows: pd.DataFrame
@@ -101,6 +103,7 @@ class Tables(NamedTuple):
     cost: pd.DataFrame
     notes: list[str]
     comparisons: list[Comparison]
+    noise: pd.DataFrame
 
 
 def make_tables(setting: Setting, comparisons: list[Comparison]) -> Tables:
@@ -114,12 +117,14 @@ def make_tables(setting: Setting, comparisons: list[Comparison]) -> Tables:
     if matched is not None:
         rows = pd.concat([rows, pd.DataFrame([matched])], ignore_index=True)
     rows = rows.dropna(axis="columns", how="all")
+    noise = noise_table(setting, comparisons)
     return Tables(
         rows,
         contrast_table(setting, comparisons),
         _cost(setting),
-        _notes(setting, rows, comparisons),
+        _notes(setting, rows, comparisons, noise),
         comparisons,
+        noise,
     )
 
 
@@ -273,7 +278,9 @@ def _cost(setting: Setting) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["row", "seed"], ignore_index=True)
 
 
-def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) -> list[str]:
+def _notes(
+    setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison], noise: pd.DataFrame
+) -> list[str]:
     """What a reader must know, in plain sentences."""
     primary = decodes(setting)[0]
     family = [c for c in comparisons if c.family == "losses" and c.decode == primary]
@@ -293,6 +300,7 @@ def _notes(setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison]) 
             f"Checkpoint-level comparisons, of rows with one seed each: {checkpoints}. They speak of these "
             "weights, not of the losses, and rank nothing."
         )
+    notes += noise_note(noise)
     trials = {
         (row.any_record.recipe["tuning"]["trials"], row.any_record.recipe["tuning"]["seeds"])
         for row in setting.rows

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from halobench.leaderboard.cube import Setting
-from halobench.leaderboard.figures import Plot
+from halobench.leaderboard.figures.style import Plot
 from halobench.leaderboard.imported import imported_markdown
 from halobench.leaderboard.published_text import (
     BuiltPublished,

@@ -31,6 +31,7 @@ class Run(NamedTuple):
         feedback: digest of what it was trained on.
         aggregates: (task, metric) to numbers of the whole run.
         held_out: accuracy of the implied reward on held-out labels, where it was scored.
+        spent: what its alignment spent, where that matters.
     """
 
     recipe: Recipe
@@ -39,6 +40,7 @@ class Run(NamedTuple):
     feedback: str = "feed"
     aggregates: Mapping[tuple[str, str], float] = {}
     held_out: float | None = None
+    spent: Mapping[str, int] = {}
 
 
 def make_recipe(loss: str | dict[str, Any] = "kto", **changes: Any) -> Recipe:
@@ -151,7 +153,7 @@ def make_record(
     recipe = run.recipe
     counts = {"num_prompts": 9, "num_pairs": 9, "num_desirable": 9, "num_undesirable": 9}
     shown = {"view": "Binary", "view_desirable": 9, "view_undesirable": 9}
-    spent = {"steps": 10, "completions": 640, "tokens": 1234567, "flops": 8, "parameters": 5}
+    spent = {"steps": 10, "completions": 640, "tokens": 1234567, "flops": 8, "parameters": 5, **run.spent}
     budget = {"match": "pairs", "epochs": 1.0, "multiple": recipe.budget.multiple}
     return RunRecord(
         run_id=recipe.run_id,

@@ -51,13 +51,13 @@ def built(tmp_path_factory):
 
 
 def test_a_build_writes_tables_figures_and_pages(built):
-    figures = ["components", "differences", "scores"]
+    figures = ["components", "differences", "noise", "scores"]
     [board] = build_boards(Store(built / "results"))
     stem = board.stem
     runs = [row.records[0].run_id for row in board.setting.rows]  # the lowest seed of each row
     pairs = ["dpo-vs-kto", "slic-vs-dpo", "slic-vs-kto"]  # slic is outside of the family
     assert set(files_of(built / "board")) == {
-        *("README.md", "leaderboard.csv", "contrasts.csv", "cost.csv"),
+        *("README.md", "leaderboard.csv", "contrasts.csv", "cost.csv", "noise.csv"),
         *("index.html", "methods.html", "downloads.html", f"setting/{stem}.html"),
         *(f"contrast/{stem}--{pair}.html" for pair in pairs),
         *(f"run/{run_id}.html" for run_id in runs),

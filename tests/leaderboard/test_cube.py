@@ -102,10 +102,10 @@ def test_rows_scored_in_different_configurations_are_not_compared_and_told(tmp_p
 
 def test_a_setting_that_was_released_reads_its_runs_again(tmp_path):
     board = read_board(write_results(tmp_path, row("kto", WINS)))
-    before = board.setting.prompts(board.setting.rows[0].records[1].run_id, "oracle", "T=1", "winrate")
+    before = board.setting.prompts(board.setting.rows[0], 1, "oracle", "T=1", "winrate")
     board.setting.release()
     [again] = board.setting.rows
-    after = board.setting.prompts(again.records[1].run_id, "oracle", "T=1", "winrate")
+    after = board.setting.prompts(again, 1, "oracle", "T=1", "winrate")
     assert list(after) == list(before) == [0.5, 0.5, 1.0, 0.0]
     assert list(after.index) == ["p000", "p001", "p002", "p003"]
 
