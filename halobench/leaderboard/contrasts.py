@@ -22,6 +22,15 @@ CONTROLS = (
     ("random_label", "reference", "not better"),  # random labels teach nothing, and may do harm
 )
 CHECKPOINTS = "checkpoints"
+_TREATMENTS = {
+    "fraction": 1.0,
+    "desirable_fraction": 1.0,
+    "undesirable_fraction": 1.0,
+    "label_noise": 0.0,
+    "contradicting_share": 0.0,
+    "contradictions": "keep",
+    "answers": "all",
+}
 SECOND_DECODE = "T*"
 NO_DECODE = "-"
 CONTRAST_COLUMNS = [
@@ -97,7 +106,9 @@ def _unrankable_reason(setting: Setting, row: BoardRow) -> str | None:
     if budget != 1:
         return f"budget {budget:.1f}x"
     if _is_online(row):
-        return "other data: its own answers"
+        return _other_data("its own answers")
+    if treatment(row):
+        return _other_data(treatment(row))
     if row.label not in setting.board.family:
         return "not in the declared family"
     diverged = len(row.records) - len(row.completed)
@@ -106,9 +117,23 @@ def _unrankable_reason(setting: Setting, row: BoardRow) -> str | None:
     return None
 
 
+def _other_data(what: str) -> str:
+    return f"other data: {what}"
+
+
 def _is_online(row: BoardRow) -> bool:
     """Whether its feedback was about the policy's own answers, and so is that of no other row."""
     return row.any_record.evaluate == "aligned" and row.any_record.recipe["data"].get("online") is not None
+
+
+def treatment(row: BoardRow) -> str:
+    """What was done to the feedback that it was shown, or nothing; rows are ranked among their like only."""
+    record = row.any_record
+    if record.evaluate != "aligned":
+        return ""
+    data = record.recipe["data"]
+    done = {key: data.get(key, usual) for key, usual in _TREATMENTS.items()}
+    return ", ".join(f"{key}={value}" for key, value in done.items() if value != _TREATMENTS[key])
 
 
 def decodes(setting: Setting) -> tuple[str, ...]:
@@ -141,9 +166,10 @@ def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str)
 def compare(setting: Setting) -> list[Comparison]:
     """Make every comparison of a board, each corrected within its own family.
 
-    Families, per co-primary decode: the ranked losses, all pairs; the controls of the gate; each row outside
-    the declared family, or trained on other data, against every ranked loss; the losses of one seed, all
-    pairs, which speak of these weights. Estimates of one family do not depend on another.
+    Families, per co-primary decode: the ranked losses, all pairs; those that were shown the same part of the
+    feedback, or the same errors in it; the controls of the gate; each row outside the declared family, or
+    trained on its own answers, against every ranked loss; the losses of one seed, all pairs, which speak of
+    these weights. Estimates of one family do not depend on another.
     """
     found: list[Comparison] = []
     ranked = [row for row in setting.rows if unranked_reason(setting, row) is None]
@@ -159,6 +185,8 @@ def compare(setting: Setting) -> list[Comparison]:
     ]
     for decode in decodes(setting):
         found += _family(setting, "losses", decode, list(combinations(ranked, 2)))
+        for done, rows in _treated(setting).items():
+            found += _family(setting, f"losses, {done}", decode, list(combinations(rows, 2)))
         pairs = [(setting.row(name), setting.row(other)) for name, other, _ in CONTROLS]
         found += _family(setting, "controls", decode, [(a, b) for a, b in pairs if a and b])
         for row in outside:
@@ -166,6 +194,17 @@ def compare(setting: Setting) -> list[Comparison]:
                 setting, f"{row.name} against the losses", decode, [(row, other) for other in ranked]
             )
         found += _checkpoints(setting, decode, list(combinations(single, 2)))
+    return found
+
+
+def _treated(setting: Setting) -> dict[str, list[BoardRow]]:
+    """Rows that would be ranked but for what was done to their feedback, by that."""
+    found: dict[str, list[BoardRow]] = {}
+    for row in setting.rows:
+        done = treatment(row)
+        is_whole = len(row.completed) == len(row.records) and row.label in setting.board.family
+        if done and is_whole and _unrankable_reason(setting, row) == _other_data(done):
+            found.setdefault(done, []).append(row)
     return found
 
 

@@ -56,6 +56,31 @@ def test_a_difference_is_paired_by_seed_and_prompt(tmp_path):
     assert found["verdict"] == "worse"
 
 
+def test_losses_are_ranked_among_those_that_were_shown_the_same_feedback(tmp_path):
+    thin = {"data.desirable_fraction": 0.1}
+    runs = [
+        *BASE,
+        *row("dpo", wins(0.25, shift=2), **thin),
+        *row("kto", wins(0.75, shift=3), **thin),
+        *row("kto", wins(0.5, shift=4), **{"data.label_noise": 0.2}),
+    ]
+    board = board_of(tmp_path, runs)
+    rows = by_row(board)
+    assert [tuple(rows.loc[name, ["rank_low", "rank_high"]]) for name in rows.index[rows["note"] == ""]] == [
+        (1, 1),
+        (2, 2),
+    ]
+    assert set(rows["note"]) == {
+        "",
+        "other data: desirable_fraction=0.1",
+        "other data: label_noise=0.2",
+    }
+    families = board.tables.contrasts.groupby("family").size().to_dict()
+    assert families == {"losses": 1, "losses, desirable_fraction=0.1": 1}
+    [thinned] = board.tables.contrasts[lambda t: t["family"] != "losses"].to_dict("records")
+    assert thinned["difference"] == pytest.approx((wins(0.25, shift=2) - wins(0.75, shift=3)).mean())
+
+
 def test_only_common_seeds_are_compared(tmp_path):
     first, second = wins(0.25, 4), wins(0.5, 5, shift=1)
     runs = [*row("dpo", first, seeds=[0, 1, 2, 3]), *row("kto", second, seeds=[1, 2, 3, 4, 5])]
