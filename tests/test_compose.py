@@ -326,7 +326,7 @@ def test_quickstart_is_six_losses_and_six_controls_on_five_seeds():
     assert len({run.setting_id for run in suite.recipes}) == 1
     assert set(suite.recipes[0].board.family) == losses
     assert suite.notes == ()
-    assert all(run.tuning.trials == 6 for run in suite.recipes if not run.control)
+    assert all(run.tuning.trials == 25 for run in suite.recipes if not run.control)
 
 
 def test_tuning_draws_as_many_settings_of_each_loss_on_dev():
