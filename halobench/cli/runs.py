@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,16 +128,21 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table, columns below each other."""
+    widths = [max(len(line[k]) for line in [headers, *rows]) for k in range(len(headers))]
+    for line in [headers, *rows]:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
 def _print_boards(boards: Iterable[BuiltBoard]) -> None:
     """Print boards as text."""
     from halobench.leaderboard.text import display_table
 
     for board in boards:
         headers, rows = display_table(board)
-        widths = [max(len(line[k]) for line in [headers, *rows]) for k in range(len(headers))]
         print(f"\n{board.setting.suite}, setting {board.setting.setting_id}\n")
-        for line in [headers, *rows]:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print("\n".join(aligned(headers, rows)))
         print()
         for note in board.tables.notes:
             print(f"- {note}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from halobench.cli.runs import run_watched
+from halobench.cli.runs import aligned, run_watched
 from halobench.compose import compose
 from halobench.errors import RecipeError, ResultsError
 from halobench.results.store import Store
@@ -18,8 +17,6 @@ from halobench.storage import write_text
 
 if TYPE_CHECKING:
     from halobench.leaderboard.tuning import Tuning
-
-_COLUMNS = ("loss", "settings", "seeds", "default", "median", "tuned", "by labels")
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -53,25 +50,13 @@ def tune(arguments: argparse.Namespace) -> int:
 
 def _lines(tuning: Tuning) -> Iterator[str]:
     """What was found, as text."""
-    from halobench.leaderboard.tuning import tuned_values
+    from halobench.leaderboard.tuning_text import NOTES, chosen_lines, missing
 
-    yield f"\n{tuning.suite}: {tuning.metric} on dev prompts, mean over seeds and temperatures\n"
-    values = dict(tuned_values(tuning))
-    yield "  ".join([f"{_COLUMNS[0]:12}", *(f"{title:>9}" for title in _COLUMNS[1:]), "  chosen"])
-    for row in tuning.chosen.to_dict("records"):
-        numbers = [row["default"], row["median"], row["tuned"], row.get("tuned_by_labels", math.nan)]
-        told = [f"{row['settings']:9}", f"{row['seeds']:9}", *(_number(value) for value in numbers)]
-        chosen = ", ".join(f"{key} {value:g}" for key, value in values[row["loss"]].items())
-        yield "  ".join([f"{row['loss']:12}", *told, f"  {row['chosen']}: {chosen}"])
+    headers, rows = chosen_lines(tuning)
+    yield f"\n{tuning.suite}, {tuning.metric}{missing(tuning)}\n"
+    yield from aligned(headers, rows)
     yield ""
-    yield "tuned: the best setting, so its score flatters it; the board's prompts and seeds are others."
-    yield "by labels: the score of the setting that held-out labels choose, as where nobody knows better."
-    if tuning.missing:
-        yield f"{tuning.missing} runs of the search are missing."
-
-
-def _number(value: float) -> str:
-    return f"{'-':>9}" if math.isnan(value) else f"{value:9.3f}"
+    yield from (f"- {note}" for note in NOTES)
 
 
 def _write(tuning: Tuning, recipe: str, folder: Path) -> Iterator[Path]:

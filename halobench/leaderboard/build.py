@@ -15,10 +15,12 @@ from typing import TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
+from halobench.leaderboard.beside import Beside, BuiltTuning
 from halobench.leaderboard.contrasts import compare
 from halobench.leaderboard.cube import Setting, noted_settings
 from halobench.leaderboard.featured import FEATURED, featured
 from halobench.leaderboard.figures import Plot, make_plots, save_figure
+from halobench.leaderboard.figures.search import search_plots
 from halobench.leaderboard.imported import imported_table
 from halobench.leaderboard.page import render_pages
 from halobench.leaderboard.page.render import slug
@@ -28,6 +30,7 @@ from halobench.leaderboard.published_text import BuiltPublished
 from halobench.leaderboard.studies import Study, make_study, study_notes, study_plots
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
+from halobench.leaderboard.tuning import tunings
 from halobench.results.store import Store
 from halobench.results.tidy import harmless
 from halobench.results.tidy import write_csv as write_quoted
@@ -116,15 +119,7 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
         write_csv(folder / "leaderboard.csv", [board.tables.rows for board in boards])
         write_csv(folder / "contrasts.csv", [board.tables.contrasts for board in boards])
         write_csv(folder / "cost.csv", [board.tables.cost for board in boards])
-        for name, tables in _further_tables(boards, studies).items():
-            if tables:
-                write_csv(folder / f"{name}.csv", tables)
-        imported = imported_table(store)
-        if len(imported):
-            write_quoted(rounded(imported), folder / "imported.csv")
-        published = build_published(results)
-        if published is not None:
-            _write_published(folder / "published", published)
+        beside = _beside(store, boards, studies, folder)
         version = store.data_version()
         boards = [
             _with_study(next(drawn), studies.get(board.stem), figures)
@@ -132,8 +127,8 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
             else _without_figures(board)
             for board in boards
         ]
-        _write_text(folder / "README.md", render_markdown(boards, version, published, imported))
-        for name, text in render_pages(boards, chosen, version, published):
+        _write_text(folder / "README.md", render_markdown(boards, version, beside))
+        for name, text in render_pages(boards, chosen, version, beside):
             _write_text(folder / name, text)
     return boards
 
@@ -143,16 +138,38 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _further_tables(
-    boards: Sequence[BuiltBoard], studies: Mapping[str, Study]
-) -> dict[str, list[pd.DataFrame]]:
-    """What is written only where there is something: noise, trends, and losses over all settings."""
-    found = {
-        "noise": [board.tables.noise for board in boards],
-        "trends": [study.trends for study in studies.values()],
-        "aggregate": [study.aggregate.table for study in studies.values() if study.aggregate is not None],
+def _beside(store: Store, boards: Sequence[BuiltBoard], studies: Mapping[str, Study], folder: Path) -> Beside:
+    """Write what not every leaderboard has: searches, others' numbers, and the tables that have lines."""
+    published, imported = build_published(store.root), imported_table(store)
+    if published is not None:
+        _write_published(folder / "published", published)
+    if len(imported):
+        write_quoted(rounded(imported), folder / "imported.csv")
+    searches = build_tunings(store)
+    for built in searches:
+        _saved(built.plots, folder / "figures", built.stem)
+    tables = {
+        "noise.csv": [board.tables.noise for board in boards],
+        "trends.csv": [study.trends for study in studies.values()],
+        "aggregate.csv": [study.aggregate.table for study in studies.values() if study.aggregate is not None],
+        "tuning.csv": [built.tuning.settings for built in searches],
+        "tuned.csv": [built.tuning.chosen for built in searches],
     }
-    return {name: [table for table in tables if not table.empty] for name, tables in found.items()}
+    filled = {name: [part for part in parts if not part.empty] for name, parts in tables.items()}
+    for name, parts in filled.items():
+        if parts:
+            write_csv(folder / name, parts)
+    written = [name for name, parts in filled.items() if parts]
+    return Beside(published, imported, searches, [*written, *(["imported.csv"] if len(imported) else [])])
+
+
+def build_tunings(store: Store) -> list[BuiltTuning]:
+    """Make what is shown of every search, without its files."""
+    found = tunings(store)
+    return [
+        BuiltTuning(each, search_plots(each), f"search-{slug(each.suite.replace('/', '-'))}")
+        for each in found
+    ]
 
 
 def _draw(folder: Path, board: BuiltBoard) -> BuiltBoard:

@@ -11,17 +11,19 @@ import pandas as pd
 
 from halobench.errors import ResultsError, UnknownNameError
 from halobench.leaderboard.aggregate import Aggregate
-from halobench.leaderboard.build import board_stems, build_boards, build_studies
+from halobench.leaderboard.build import board_stems, build_boards, build_studies, build_tunings
 from halobench.leaderboard.cube import load_settings
 from halobench.leaderboard.figures import make_plots
 from halobench.leaderboard.figures.ablation import ablation_plots
 from halobench.leaderboard.figures.aggregate import aggregate_plots
 from halobench.leaderboard.figures.hyper import heatmap, heatmap_names, measure, searched, tried
+from halobench.leaderboard.figures.search import search_plots
 from halobench.leaderboard.figures.style import Plot, drawing
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
 from halobench.leaderboard.studies import Along, Study
 from halobench.leaderboard.text import BuiltBoard
+from halobench.leaderboard.tuning import Tuning
 from halobench.registry import did_you_mean
 from halobench.results.store import Store
 
@@ -86,6 +88,8 @@ def _sources(results: Path, figure: str = "") -> Iterator[_Source]:
         yield _Source(f"{board.stem}-", board.tables.rows, _drawer(board))
     for stem, study in build_studies(boards).items():
         yield from _study_sources(f"{stem}-", study)
+    for built in build_tunings(store):
+        yield _Source(f"{built.stem}-", built.tuning.best, partial(_search_plots, built.tuning))
     for file in sorted(results.glob("tuning/*.csv")):
         name = f"tuning/{file.stem}"
         yield _heatmap_source(f"{name}-", searched(file), name, "mean of the measures")
@@ -119,6 +123,10 @@ def _along_plots(along: Along, levels: pd.DataFrame) -> list[Plot]:
         return []
     with drawing():
         return ablation_plots(along.ablation, levels, along.trends)
+
+
+def _search_plots(tuning: Tuning, best: pd.DataFrame) -> list[Plot]:
+    return search_plots(tuning._replace(best=best))
 
 
 def _aggregate_plots(found: Aggregate, rows: pd.DataFrame) -> list[Plot]:

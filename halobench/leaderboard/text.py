@@ -8,16 +8,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from halobench.leaderboard.beside import Beside
 from halobench.leaderboard.cube import Setting
 from halobench.leaderboard.figures.style import Plot
 from halobench.leaderboard.imported import imported_markdown
-from halobench.leaderboard.published_text import (
-    BuiltPublished,
-    markdown_lines,
-    markdown_text,
-    published_markdown,
-)
+from halobench.leaderboard.published_text import markdown_lines, markdown_text, published_markdown
 from halobench.leaderboard.tables import Tables, primary_key
+from halobench.leaderboard.tuning_text import tuning_markdown
 
 
 class BuiltBoard(NamedTuple):
@@ -36,13 +33,8 @@ class BuiltBoard(NamedTuple):
     stem: str
 
 
-def render_markdown(
-    boards: Sequence[BuiltBoard],
-    version: str,
-    published: BuiltPublished | None,
-    imported: pd.DataFrame,
-) -> str:
-    """The leaderboard as Markdown: a table and the notes of each board, then the numbers of others."""
+def render_markdown(boards: Sequence[BuiltBoard], version: str, beside: Beside) -> str:
+    """The leaderboard as Markdown: a table and the notes of each board, then what stands beside them."""
     parts = ["# Leaderboard", ""]
     if not boards:
         parts += ["No suite has been run yet: `halobench run quickstart`.", ""]
@@ -52,8 +44,9 @@ def render_markdown(
         parts += [*markdown_table(board), ""]
         parts += [f"- {markdown_text(note)}" for note in board.tables.notes]
         parts += ["", *(f"![{plot.title}](figures/{board.stem}-{plot.name}.svg)\n" for plot in board.plots)]
-    parts += [] if published is None else published_markdown(published)
-    parts += imported_markdown(imported) if len(imported) else []
+    parts += tuning_markdown([built.tuning for built in beside.tunings]) if beside.tunings else []
+    parts += [] if beside.published is None else published_markdown(beside.published)
+    parts += imported_markdown(beside.imported) if len(beside.imported) else []
     parts += [
         "Rank intervals hold jointly at 95% (Holm). Win rates count ties half. `index.html` shows the same "
         "with sorting and filters, and leads to the page of each setting (`setting/`), of comparisons "

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pandas as pd
+
+from halobench.leaderboard import imported
+from halobench.leaderboard.beside import Beside
 from halobench.leaderboard.page.board import board_context
 from halobench.leaderboard.page.contrast import contrast_context
 from halobench.leaderboard.page.facts import compared, run_path, setting_path, shown_run, view
@@ -13,7 +17,7 @@ from halobench.leaderboard.page.render import render
 from halobench.leaderboard.page.run import board_run_context, render_run
 from halobench.leaderboard.page.samples import Showcase
 from halobench.leaderboard.page.setting import setting_context
-from halobench.leaderboard.published_text import BuiltPublished
+from halobench.leaderboard.page.tuning import tuning_context
 from halobench.leaderboard.text import BuiltBoard
 
 __all__ = ["render_pages", "render_run"]
@@ -23,7 +27,7 @@ def render_pages(
     boards: Sequence[BuiltBoard],
     chosen: frozenset[str],
     version: str,
-    published: BuiltPublished | None = None,
+    beside: Beside | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Render the pages of the leaderboard: path and HTML of each.
 
@@ -31,19 +35,32 @@ def render_pages(
         boards: all of them.
         chosen: stems of the boards whose comparisons and runs get pages of their own.
         version: digest of the results.
-        published: what others published, if it is shown.
+        beside: what stands beside the boards.
     """
-    has_published = published is not None
+    beside = beside or Beside()
+    others = [
+        (f"{name}.html", title)
+        for name, title, is_there in (
+            ("tuning", "Tuning", beside.tunings),
+            ("published", "Published", beside.published is not None),
+            ("imported", "Imported", len(beside.imported)),
+        )
+        if is_there
+    ]
     views = [view(board) for board in boards]
 
     def page(template: str, path: str, **context: Any) -> tuple[str, str]:
-        return path, render(template, path, version, has_published=has_published, **context)
+        return path, render(template, path, version, others=others, **context)
 
     yield page("index", "index.html", **board_context(views, chosen))
     yield page("methods", "methods.html")
-    yield page("downloads", "downloads.html", **_downloads(boards, published))
-    if published is not None:
-        yield page("published", "published.html", **published_context(published))
+    yield page("downloads", "downloads.html", **_downloads(boards, beside))
+    if beside.tunings:
+        yield page("tuning", "tuning.html", **tuning_context(beside.tunings))
+    if beside.published is not None:
+        yield page("published", "published.html", **published_context(beside.published))
+    if len(beside.imported):
+        yield page("imported", "imported.html", **_imported(beside.imported))
     runs: set[str] = set()
     for seen in views:
         board = seen.board
@@ -62,14 +79,29 @@ def render_pages(
             yield page("run", run_path(record.run_id), **board_run_context(board, row.name, record, showcase))
 
 
-def _downloads(boards: Sequence[BuiltBoard], published: BuiltPublished | None) -> dict[str, Any]:
+def _imported(table: pd.DataFrame) -> dict[str, Any]:
+    """What the template of other programs' numbers needs."""
+    return {
+        "title": imported.TITLE,
+        "note": imported.NOTE,
+        "mark": imported.MARK,
+        "lines": imported.imported_lines(table),
+    }
+
+
+def _downloads(boards: Sequence[BuiltBoard], beside: Beside) -> dict[str, Any]:
     """Every file that is not a page."""
+    published = beside.published
     tables = [] if published is None else [n for n, t in published.tables._asdict().items() if not t.empty]
     return {
+        "further": beside.tables,
         "figures": [
-            (f"figures/{board.stem}-{plot.name}", f"{board.setting.suite}: {plot.title}")
-            for board in boards
-            for plot in board.plots
+            *(
+                (f"figures/{board.stem}-{plot.name}", f"{board.setting.suite}: {plot.title}")
+                for board in boards
+                for plot in board.plots
+            ),
+            *((f"figures/{b.stem}-{plot.name}", plot.title) for b in beside.tunings for plot in b.plots),
         ],
         "published": [f"published/{name}.csv" for name in tables],
         "published_figures": []

@@ -45,7 +45,6 @@ def run_context(store: Store, record: RunRecord, showcase: Showcase, reference: 
         "budget": None if record.budget is None else record.budget.model_dump(mode="json"),
         "rounds": [facts.model_dump(mode="json") for facts in record.rounds],
         "provenance": record.provenance,
-        "timing": _flat(store.timing(record.run_id)),
         "scores": scores,
         "curves": _curves(store, record.run_id),
         "beside": beside,
@@ -131,17 +130,3 @@ def _curves(store: Store, run_id: str) -> list[tuple[str, Markup]]:
 
 def _yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=True, allow_unicode=True, width=100)
-
-
-def _flat(timing: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested measurements as lines: seconds, and bytes as megabytes."""
-    lines = []
-    for key, value in sorted(timing.items()):
-        name = f"{prefix} {key}".strip().replace("_", " ")
-        if isinstance(value, dict):
-            lines += _flat(value, name)
-        elif isinstance(value, int | float):
-            is_size = key.endswith("_bytes")
-            text = f"{value / 1e6:.0f} MB" if is_size else f"{value:.1f} s"
-            lines.append((name.removesuffix(" bytes"), text))
-    return lines
