@@ -99,7 +99,7 @@ class World:
         return -0.2 * self.collapsing
 
 
-# the noise that the quickstart's runs show (`halobench power quickstart`), and its number of prompts
+# the noise that the first quickstart showed (`halobench power quickstart`), and its number of prompts
 RECORDED = World("noise of the quickstart", 5, num_prompts=512, noise=(0.0113, 0.0619, 0.1310))
 CLUSTERED = World(
     "clustered prompts, by group", 5, seed_sd=0.1, taste_sd=1.0, group_sizes=(1, 2, 3, 6), by_group=True
