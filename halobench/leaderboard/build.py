@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from halobench.leaderboard.beside import Beside, BuiltTuning
 from halobench.leaderboard.contrasts import compare
 from halobench.leaderboard.cube import Setting, noted_settings
-from halobench.leaderboard.featured import FEATURED, featured
+from halobench.leaderboard.featured import FEATURED, by_size, featured
 from halobench.leaderboard.figures import Plot, make_plots, save_figure
 from halobench.leaderboard.figures.search import search_plots
 from halobench.leaderboard.imported import imported_table
@@ -27,6 +27,7 @@ from halobench.leaderboard.page.render import slug
 from halobench.leaderboard.published import published_tables
 from halobench.leaderboard.published_figures import published_plots
 from halobench.leaderboard.published_text import BuiltPublished
+from halobench.leaderboard.readme import with_boards
 from halobench.leaderboard.studies import Study, make_study, study_notes, study_plots
 from halobench.leaderboard.tables import make_tables, rounded
 from halobench.leaderboard.text import BuiltBoard, render_markdown
@@ -34,7 +35,9 @@ from halobench.leaderboard.tuning import tunings
 from halobench.results.store import Store
 from halobench.results.tidy import harmless
 from halobench.results.tidy import write_csv as write_quoted
-from halobench.storage import atomic_folder
+from halobench.storage import atomic_folder, write_text
+
+README = "README.md"
 
 
 def build_boards(store: Store, figure: str = "") -> list[BuiltBoard]:
@@ -93,7 +96,7 @@ def build_published(results: Path) -> BuiltPublished | None:
 
 
 def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
-    """Write the leaderboard of `results` into `target`, replacing what is there.
+    """Write the leaderboard of `results` into `target`, replacing what is there, and the README's tables.
 
     The files depend on the results only: no clock, no network, no host, no locale, no order of folders.
 
@@ -127,10 +130,19 @@ def build(results: Path, target: Path, jobs: int = 1) -> list[BuiltBoard]:
             else _without_figures(board)
             for board in boards
         ]
-        _write_text(folder / "README.md", render_markdown(boards, version, beside))
-        for name, text in render_pages(boards, chosen, version, beside):
+        _write_text(folder / "README.md", render_markdown(by_size(boards), version, beside))
+        for name, text in render_pages(by_size(boards), chosen, version, beside):
             _write_text(folder / name, text)
+    readme = target.parent / README
+    if readme.is_file() and not has_boards(readme, boards):
+        write_text(readme, with_boards(readme.read_text(encoding="utf-8"), boards))
     return boards
+
+
+def has_boards(readme: Path, boards: Sequence[BuiltBoard]) -> bool:
+    """Whether every block of a README holds the table of its board."""
+    text = readme.read_text(encoding="utf-8")
+    return with_boards(text, boards) == text
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -241,17 +253,23 @@ def _write_published(folder: Path, published: BuiltPublished) -> None:
 
 
 def stale_files(results: Path, target: Path) -> list[str]:
-    """Names of the files in `target` that `results` does not give so, missing and superfluous ones too."""
+    """Names of the files in `target` that `results` does not give so, missing and superfluous ones too.
+
+    A README beside it whose tables are others is one of them.
+    """
     with TemporaryDirectory() as scratch:
         fresh = Path(scratch) / "leaderboard"
-        build(results, fresh)
+        boards = build(results, fresh)
         names = {str(p.relative_to(root)) for root in (fresh, target) for p in root.rglob("*") if p.is_file()}
-        return sorted(
+        stale = [
             name
             for name in names
             if not ((fresh / name).is_file() and (target / name).is_file())
             or not filecmp.cmp(fresh / name, target / name, shallow=False)
-        )
+        ]
+    readme = target.parent / README
+    is_other = readme.is_file() and not has_boards(readme, boards)
+    return sorted([*stale, *([f"../{README}"] if is_other else [])])
 
 
 def write_csv(path: Path, frames: Sequence[pd.DataFrame]) -> None:

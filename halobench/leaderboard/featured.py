@@ -9,11 +9,15 @@ from halobench.leaderboard.text import BuiltBoard
 FEATURED = 24
 
 
-def featured(boards: Sequence[BuiltBoard]) -> frozenset[str]:
-    """Stems of the boards with most recorded runs, ties in the order of suites and settings."""
-    ordered = sorted(
+def by_size(boards: Sequence[BuiltBoard]) -> list[BuiltBoard]:
+    """The boards with most recorded runs first, ties in the order of suites and settings."""
+    return sorted(
         boards,
         # the table of costs has one line per recorded run
         key=lambda board: (-len(board.tables.cost), board.setting.suite, board.setting.setting_id),
     )
-    return frozenset(board.stem for board in ordered[:FEATURED])
+
+
+def featured(boards: Sequence[BuiltBoard]) -> frozenset[str]:
+    """Stems of the largest boards."""
+    return frozenset(board.stem for board in by_size(boards)[:FEATURED])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,13 @@ def _line(pair: Compared, comparison: Comparison, margin: float) -> dict[str, An
         "interval": span(*estimate.interval()),
         "adjusted": span(comparison.adjusted.low, comparison.adjusted.high),
         "p": f"{comparison.adjusted.p:.2g}",
+        "level": "" if comparison.level == "method" else "these weights, not the losses (one seed each)",
+        "p_exact": "" if comparison.p_exact is None else f"{comparison.p_exact:.2g}",
         "robust": robust_text(pair.comparisons, comparison),
         "detectable": f"{estimate.detectable:.3f}",
         "stderr": f"{estimate.stderr:.4f}",
         "df": f"{estimate.df:.1f}",
-        "seed_sd": f"{estimate.seed_sd:.4f}",
+        "seed_sd": "" if math.isnan(estimate.seed_sd) else f"{estimate.seed_sd:.4f}",
         "prompt_sd": f"{estimate.prompt_sd:.4f}",
         "residual_sd": f"{estimate.residual_sd:.4f}",
         "size": f"{estimate.num_seeds} seeds, {estimate.num_prompts} prompts",
