@@ -55,7 +55,8 @@ def finished(results, home):
 
 def board(results):
     folder = results / "leaderboard"
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "cost.csv")
+    # measured times reach cost.csv and the figure of costs, and nothing else
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.stem.endswith("cost"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

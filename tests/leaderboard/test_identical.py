@@ -41,13 +41,14 @@ build(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 
 def installed(*names):
     """The first of these locales that this machine has."""
+    own = locale.setlocale(locale.LC_ALL)
     for name in names:
         try:
             locale.setlocale(locale.LC_ALL, name)
         except locale.Error:
             continue
         finally:
-            locale.setlocale(locale.LC_ALL, "C")
+            locale.setlocale(locale.LC_ALL, own)  # or else later tests would write ASCII
         return name
     return "C"
 
