@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -261,7 +262,7 @@ def robust(comparisons: list[Comparison], comparison: Comparison) -> bool | None
     return None if len(same) < 2 else all(mean > 0 for mean in same) or all(mean < 0 for mean in same)
 
 
-def gate(comparisons: list[Comparison]) -> list[tuple[Comparison, str, bool]]:
+def gate(comparisons: Sequence[Comparison]) -> list[tuple[Comparison, str, bool]]:
     """The control comparisons at the primary decode: each with what must come out, and whether it did."""
     must = {(name, other): outcome for name, other, outcome in CONTROLS}
     found = []

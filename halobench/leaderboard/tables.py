@@ -10,18 +10,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from halobench.leaderboard.checkpoint import across_prompts, is_binary
-from halobench.leaderboard.contrasts import (
-    CHECKPOINTS,
-    Comparison,
-    contrast_table,
-    decodes,
-    gate,
-    ranks,
-    unranked_reason,
-)
+from halobench.leaderboard.contrasts import Comparison, contrast_table, decodes, ranks, unranked_reason
 from halobench.leaderboard.cube import BoardRow, Setting
 from halobench.leaderboard.length_control import length_controlled
-from halobench.leaderboard.noise_table import noise_note, noise_table
+from halobench.leaderboard.noise_table import noise_table
+from halobench.leaderboard.notes import board_notes
 from halobench.leaderboard.stats import anova, clopper_pearson, wilson
 
 SFT_AT_T = "sft@T"
@@ -122,7 +115,7 @@ def make_tables(setting: Setting, comparisons: list[Comparison]) -> Tables:
         rows,
         contrast_table(setting, comparisons),
         _cost(setting),
-        _notes(setting, rows, comparisons, noise),
+        board_notes(setting, rows, comparisons, noise),
         comparisons,
         noise,
     )
@@ -276,103 +269,6 @@ def _cost(setting: Setting) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows).sort_values(["row", "seed"], ignore_index=True)
-
-
-def _notes(
-    setting: Setting, rows: pd.DataFrame, comparisons: list[Comparison], noise: pd.DataFrame
-) -> list[str]:
-    """What a reader must know, in plain sentences."""
-    primary = decodes(setting)[0]
-    family = [c for c in comparisons if c.family == "losses" and c.decode == primary]
-    notes = [*_conditions(setting), *_gate_notes(comparisons)]
-    if family:
-        tied = sum(not c.adjusted.separated for c in family)
-        powers = [c.estimate.detectable for c in family if c.estimate.stderr > 0]
-        notes.append(f"{tied} of {len(family)} pairs of losses are not separable.")
-        if powers:
-            notes[-1] += (
-                f" Unadjusted, a pair is found with a power of 80% from a difference of {min(powers):.3f} to "
-                f"{max(powers):.3f} on, by pair."
-            )
-    checkpoints = sum(c.family == CHECKPOINTS and c.decode == primary for c in comparisons)
-    if checkpoints:
-        notes.append(
-            f"Checkpoint-level comparisons, of rows with one seed each: {checkpoints}. They speak of these "
-            "weights, not of the losses, and rank nothing."
-        )
-    notes += noise_note(noise)
-    trials = {
-        (row.any_record.recipe["tuning"]["trials"], row.any_record.recipe["tuning"]["seeds"])
-        for row in setting.rows
-        if not row.control and row.label in setting.board.family
-    }
-    if len(trials) > 1 or any(0 in pair for pair in trials):
-        notes.append("Provisional: unequal tuning. The hyper-parameters were not searched with equal effort.")
-    notes += [f"Not comparable: {line}." for line in setting.mismatches()]
-    if "prompt_groups" in rows:
-        sizes = rows[["prompts", "prompt_groups"]].dropna().astype(int).drop_duplicates().to_numpy()
-        notes += [
-            f"{prompts} prompts in {groups} groups: those of a group are drawn together, and every interval "
-            "and comparison counts groups."
-            for prompts, groups in sizes
-        ]
-    fell = rows[rows["collapses"] > 0] if "collapses" in rows else rows[:0]
-    if len(fell):
-        counts = "; ".join(
-            f"{row['row']} {int(row['collapses'])} of {row['seeds']} seeds "
-            f"[{row['collapse_low']:.0%}, {row['collapse_high']:.0%}]"
-            for _, row in fell.iterrows()
-        )
-        notes.append(
-            f"Collapsed, with exact 95% intervals of how often: {counts}. The interval of a mean does not "
-            "cover the next seed's collapse."
-        )
-    if "lc_winrate" in rows:
-        notes.append(
-            "The win rate at equal length takes out the judge's taste for length, and with it all that "
-            "length makes better or worse: it ranks nothing."
-        )
-    missing = int(rows["seeds_missing"].sum()) if "seeds_missing" in rows else 0
-    if missing:
-        notes.append(f"{missing} runs of the suite are missing.")
-    if setting.retracted:
-        reasons = "; ".join(f"{line.run_id}: {line.reason}" for line in setting.retracted)
-        notes.append(f"{len(setting.retracted)} runs of the suite are retracted ({reasons}).")
-    return notes
-
-
-def _conditions(setting: Setting) -> list[str]:
-    recipes = [record.recipe for row in setting.rows for record in row.records.values()]
-    bases = sorted({recipe["base_seed"] for recipe in recipes if recipe["base"] is not None})
-    worlds = sorted({recipe["world_seed"] for recipe in recipes if recipe["base"] is not None})
-    conditions = [
-        f"{name} {seeds[0]}" for name, seeds in (("base", bases), ("world", worlds)) if len(seeds) == 1
-    ]
-    splits = {recipe["split_seed"] for recipe in recipes}
-    notes = []
-    if conditions:
-        notes.append(
-            f"Conditional on {' and '.join(conditions)}: the intervals do not cover the choice of another."
-        )
-    if splits != {"seed"}:
-        pinned = ", ".join(str(split) for split in sorted(splits, key=str))
-        notes.append(
-            f"Conditional on split {pinned}: all seeds share the data, the SFT stage and the reference."
-        )
-    return notes
-
-
-def _gate_notes(comparisons: list[Comparison]) -> list[str]:
-    notes = []
-    for comparison, must, passes in gate(comparisons):
-        separated = comparison.adjusted.separated
-        found = "not separated" if not separated else "better" if comparison.estimate.mean > 0 else "worse"
-        notes.append(
-            f"Control {'passed' if passes else 'FAILED'}: {comparison.first} against {comparison.second} "
-            f"must come out {must}; it is {found}, {comparison.estimate.mean:+.3f} "
-            f"[{comparison.adjusted.low:+.3f}, {comparison.adjusted.high:+.3f}]."
-        )
-    return notes
 
 
 def rounded(frame: pd.DataFrame) -> pd.DataFrame:
