@@ -13,7 +13,17 @@ _BLOCK = re.compile(
     re.DOTALL,
 )
 # what readers of a README want to know; the leaderboard has the rest
-_SHOWN = ("Rank", "Row", "Win rate, T=1", "Win rate, T*", "Utility", "KL, nats", "Seeds", "Note")
+_SHOWN = (
+    "Rank",
+    "Row",
+    "Win rate, T=1",
+    "Win rate, T*",
+    "Beyond SFT as sure",
+    "Utility",
+    "KL, nats",
+    "Seeds",
+    "Note",
+)
 
 
 def with_boards(text: str, boards: Sequence[BuiltBoard]) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from halobench.leaderboard.checkpoint import across_prompts, is_binary
 from halobench.leaderboard.contrasts import Comparison, contrast_table, decodes, ranks, unranked_reason
-from halobench.leaderboard.cube import BoardRow, Setting
+from halobench.leaderboard.cube import PRIMARY_DECODE, BoardRow, Setting
 from halobench.leaderboard.length_control import length_controlled
 from halobench.leaderboard.noise_table import noise_table
 from halobench.leaderboard.notes import board_notes
@@ -156,12 +156,22 @@ def _row_record(setting: Setting, row: BoardRow, rank: tuple[int, int] | None) -
     for key, scorer, task, metric in WHOLE:
         values = setting.scores(row, scorer, task, metric)
         record[key] = float(np.mean(values)) if values else None
+    record |= _beyond_sharpening(setting, row)
     record |= _at_equal_length(setting, row)
     record |= _seed_facts(setting, row)
     tuning = row.any_record.recipe["tuning"]
     record["tuning_trials"] = tuning["trials"]
     record["tuning_seeds"] = tuning["seeds"]
     return record
+
+
+def _beyond_sharpening(setting: Setting, row: BoardRow) -> dict[str, float | None]:
+    """What a row wins over the SFT model that answers as surely as it does, by seed and prompt."""
+    ways = (PRIMARY_DECODE, SFT_AT_T)
+    own, sharpened = (setting.table(row, "oracle", decode, "winrate") for decode in ways)
+    if own is None or sharpened is None or own.shape != sharpened.shape or len(own) < 2:
+        return {}
+    return _interval("beyond_sharpening", own - sharpened)
 
 
 def _interval(key: str, table: Float[np.ndarray, "seeds prompts"] | None) -> dict[str, float | None]:

@@ -69,7 +69,7 @@ class Shown(NamedTuple):
     Attributes:
         key: of the rows.
         title: in words.
-        how: its numbers are written: "interval", "share", "signed" or "plain".
+        how: its numbers are written: "interval", "change" (one with a sign), "share", "signed" or "plain".
     """
 
     key: str
@@ -81,7 +81,7 @@ _TITLES = {"winrate": "Win rate, T=1", "auc": "AUC"}
 FIRST = (
     Shown("winrate_star", "Win rate, T*", "interval"),
     Shown("lc_winrate", "At equal length", "interval"),
-    Shown("sft_at_same_entropy", "SFT as sure", "share"),
+    Shown("beyond_sharpening", "Beyond SFT as sure", "change"),
     Shown("winrate_reference", "Beats reference", "share"),
     Shown("utility", "Utility", "signed"),
     Shown("kl", "KL, nats", "plain"),
@@ -155,6 +155,7 @@ def cell_text(record: Mapping[Hashable, Any], key: str, how: str) -> str:
     if value is None or pd.isna(value):
         return ""
     low, high = record.get(f"{key}_low"), record.get(f"{key}_high")
-    if how == "interval" and low is not None and not math.isnan(float(low)):
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-    return {"signed": f"{value:+.2f}", "plain": f"{value:.2f}"}.get(how, f"{value:.3f}")
+    number = {"signed": "+.2f", "plain": ".2f", "change": "+.3f"}.get(how, ".3f")
+    if how in ("interval", "change") and low is not None and not math.isnan(float(low)):
+        return f"{value:{number}} [{low:{number}}, {high:{number}}]"
+    return f"{value:{number}}"

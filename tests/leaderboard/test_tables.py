@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from halobench.leaderboard.build import build_boards
+from halobench.leaderboard.stats import anova
+from halobench.leaderboard.text import display_table
 from tests.leaderboard.synthetic import Run, by_row, make_recipe, read_board, row, write_results
 
 PROMPTS = 12
@@ -54,6 +56,21 @@ def test_a_difference_is_paired_by_seed_and_prompt(tmp_path):
     assert (found["num_seeds"], found["num_prompts"]) == (3, PROMPTS)
     assert found["high"] < 0
     assert found["verdict"] == "worse"
+
+
+def test_a_row_is_held_against_the_sft_model_that_answers_as_surely(tmp_path):
+    own, sharpened = wins(0.5), wins(0.25, shift=5)
+    runs = row("kto", {"T=1": own, "sft@T": sharpened})
+    board = board_of(tmp_path, [*runs, *row("dpo", wins(0.25))])
+    rows = by_row(board)
+    gain = anova(own - sharpened)
+    shown = rows.loc["kto", ["beyond_sharpening", "beyond_sharpening_low", "beyond_sharpening_high"]]
+    assert list(shown) == pytest.approx([gain.mean, *gain.interval()])
+    assert pd.isna(rows.loc["dpo", "beyond_sharpening"])
+    headers, lines = display_table(board)
+    place = headers.index("Beyond SFT as sure")
+    low, high = gain.interval()
+    assert lines[0][place] == f"{gain.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def test_losses_are_ranked_among_those_that_were_shown_the_same_feedback(tmp_path):

@@ -17,6 +17,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "winrate_reference": "Beats reference",
         "winrate_alpaca_eval": "Win rate, alpaca_eval",
         "sft_at_same_entropy": "SFT as sure",
+        "beyond_sharpening": "Beyond SFT as sure",
     },
     "Utility": {
         "utility": "Utility",
