@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halobench.leaderboard.text import BuiltBoard
 
-FEATURED = 24
+FEATURED = 12
 
 
 def by_size(boards: Sequence[BuiltBoard]) -> list[BuiltBoard]:

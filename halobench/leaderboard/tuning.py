@@ -14,7 +14,7 @@ from halobench.leaderboard.contrasts import SECOND_DECODE
 from halobench.leaderboard.cube import PRIMARY_DECODE
 from halobench.results.journal import retractions
 from halobench.results.record import RunRecord
-from halobench.results.store import Store, SuiteFile
+from halobench.results.store import Store, SuiteFile, SuitePoint
 from halobench.search import label_of
 
 # What those have to go by who know no true quality: the labels of held-out answers.
@@ -52,22 +52,26 @@ def tunings(store: Store) -> list[Tuning]:
     retracted = retractions(store)
     found = []
     for suite, files in sorted(notes.items()):
-        points = {point.run_id: point for note in files for point in note.points if not point.control}
+        points = _searched(store, [point for note in files for point in note.points if not point.control])
         records = {
             run_id: store.record(run_id)
             for run_id in points
             if run_id not in retracted and store.has_run(run_id)
         }
-        searched = {
-            run_id: record
-            for run_id, record in records.items()
-            if record.kind == "tuning" and record.evaluate == "aligned"
-        }
-        if searched:
-            labelled = [(points[run_id].label, record) for run_id, record in searched.items()]
+        labelled = [
+            (points[key].label, record) for key, record in records.items() if record.budget is not None
+        ]
+        if labelled:
             missing = len(points.keys() - records.keys() - retracted.keys())
             found.append(_tuning(suite, files[0].board.metric, missing, labelled))
     return found
+
+
+def _searched(store: Store, points: Sequence[SuitePoint]) -> dict[str, SuitePoint]:
+    """Points of the settings that were judged on dev prompts; the runs of a setting are all of one kind."""
+    first = {point.setting_id: point.run_id for point in reversed(points) if store.has_run(point.run_id)}
+    kinds = {setting_id: store.record(run_id).kind for setting_id, run_id in first.items()}
+    return {point.run_id: point for point in points if kinds.get(point.setting_id) == "tuning"}
 
 
 def _tuning(suite: str, metric: str, missing: int, runs: Sequence[tuple[str, RunRecord]]) -> Tuning:

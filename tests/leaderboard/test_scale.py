@@ -73,7 +73,8 @@ def test_what_is_indexed_is_not_read_again(store, monkeypatch):
 
 
 def test_a_small_store_has_no_index(store, monkeypatch):
-    monkeypatch.setattr(building, "FEATURED", len(SUITES))
+    for module in (building, choosing):
+        monkeypatch.setattr(module, "FEATURED", len(SUITES))
     built(store)
     assert indices(store) == []
 

@@ -67,6 +67,7 @@ def render_pages(
         is_chosen = board.stem in chosen
         yield page("setting", setting_path(board), **setting_context(seen, is_chosen))
         if not is_chosen:
+            board.setting.release()  # the runs of so many settings would not fit the memory
             continue
         showcase = Showcase(board.setting.store)
         for pair in compared(board):

@@ -116,7 +116,7 @@ def _group(view: View, shown: Sequence[Shown], second: str | None, chosen: froze
     rows = []
     for record in records:
         name = str(record["row"])
-        row = board.setting.row(name)
+        row = board.setting.row(name) if is_chosen else None  # of the others no run is read for this
         run = None if row is None else shown_run(row)
         cells = [cell_text(record, key, "interval"), cell_text(record, second, "interval") if second else ""]
         cells += [cell_text(record, s.key, s.how) if s.key in own else "" for s in shown]
@@ -124,7 +124,7 @@ def _group(view: View, shown: Sequence[Shown], second: str | None, chosen: froze
             {
                 "id": row_id(board, name),
                 "name": name,
-                "page": run_path(run.run_id) if is_chosen and run else setting_path(board),
+                "page": run_path(run.run_id) if run else setting_path(board),
                 "rank": rank_text(record),
                 "letters": view.letters.get(name, ""),
                 "loss": str(record["loss"]),
