@@ -126,7 +126,10 @@ def compose(
     document.setdefault("suite", path.stem)
     if "search" in document:
         matrix = mapping(document.get("matrix"))
-        drawn = search_points(document["search"], str(recipe))
+        changed = {
+            key: stated.pop(f"search.{key}") for key in ("trials", "seed") if f"search.{key}" in stated
+        }
+        drawn = search_points({**mapping(document["search"]), **changed}, str(recipe))
         document["matrix"] = {**matrix, "points": [*_list(matrix.get("points")), *drawn]}
     _declare_family(document)
     points, notes = _points(document, stated, str(recipe), origins)

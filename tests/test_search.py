@@ -84,6 +84,24 @@ def test_a_recipe_with_a_search_is_a_run_per_setting_and_seed(tmp_path):
     assert suite.recipes[0].board.family == ("dpo", "sft")
 
 
+def test_trials_and_seed_of_a_search_can_be_stated(tmp_path):
+    file = tmp_path / "tuning.yaml"
+    document = {
+        **{key: value for key, value in BASE.items() if key != "loss"},
+        "split": "dev",
+        "search": {"trials": 2, "priors": {"sft": PRIORS["sft"]}},
+    }
+    file.write_text(yaml.safe_dump(document))
+    more = compose(file, ["search.trials=4"]).recipes
+    assert [run.label for run in more] == ["sft default", "sft 01", "sft 02", "sft 03", "sft 04"]
+    assert [run.run_id for run in more[:3]] == [run.run_id for run in compose(file).recipes]
+    others = compose(file, ["search.seed=1"]).recipes
+    assert others[0].run_id == more[0].run_id  # the default
+    assert others[1].optim.lr != more[1].optim.lr
+    with pytest.raises(RecipeError, match=r"search.trials = 0 "):
+        compose(file, ["search.trials=0"])
+
+
 def test_what_is_wrong_with_a_search_is_told_at_once():
     priors = {
         "dpo": {"loss.bet": [0.1, 1], "optim.lr": [1e-2, 1e-4]},
