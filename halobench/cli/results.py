@@ -181,9 +181,10 @@ def _verdicts(folder: Path) -> dict[tuple[str, str, str, str], dict[str, Any]]:
 
     if not folder.is_dir():
         raise ResultsError(f"{folder}: no such results folder")
-    found = {}
+    found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     for board in build_boards(Store(folder)):
         for row in board.tables.contrasts.to_dict("records"):
             family = f"{row['suite']} {row['setting'][:6]}: {row['family']}"
-            found[family, row["decode"], row["a"], row["b"]] = row
-    return found  # type: ignore[return-value]
+            key = (family, str(row["decode"]), str(row["a"]), str(row["b"]))
+            found[key] = {str(name): value for name, value in row.items()}
+    return found

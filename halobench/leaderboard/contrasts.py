@@ -142,6 +142,12 @@ def decodes(setting: Setting) -> tuple[str, ...]:
     return (PRIMARY_DECODE, SECOND_DECODE) if setting.is_sampled else (NO_DECODE,)
 
 
+def compared_seeds(first: BoardRow, second: BoardRow) -> tuple[list[int], list[int]]:
+    """Seeds of each that a comparison takes: the common ones; where these are fewer than two, all."""
+    common = sorted(set(first.completed) & set(second.completed))
+    return (common, common) if len(common) > 1 else (first.completed, second.completed)
+
+
 def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str) -> Estimate | None:
     """Estimate A - B on the primary metric, paired by prompt and seed.
 
@@ -151,9 +157,7 @@ def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str)
     scorer, metric = setting.board.metric.split("/")
     if setting.config_ids[first.name].get(scorer) != setting.config_ids[second.name].get(scorer):
         return None
-    common = sorted(set(first.completed) & set(second.completed))
-    is_paired = len(common) > 1
-    seeds = [common, common] if is_paired else [first.completed, second.completed]
+    seeds = compared_seeds(first, second)
     a, b = (
         setting.table(row, scorer, decode, metric, chosen)
         for row, chosen in zip((first, second), seeds, strict=True)
@@ -161,7 +165,7 @@ def difference(setting: Setting, first: BoardRow, second: BoardRow, decode: str)
     prompts = [setting.prompt_ids(row, scorer, decode, metric) for row in (first, second)]
     if a is None or b is None or prompts[0] != prompts[1] or min(*a.shape, *b.shape) < 2:
         return None
-    return anova(np.asarray(a - b)) if is_paired else unpaired(a, b)
+    return anova(np.asarray(a - b)) if seeds[0] == seeds[1] else unpaired(a, b)
 
 
 def compare(setting: Setting) -> list[Comparison]:

@@ -106,7 +106,8 @@ class Setting:
         """What keeps rows from being compared: other feedback at a seed, or another way of scoring."""
         lines = []
         for seed in sorted({seed for row in self.rows for seed in row.records}):
-            seen = {r.records[seed].data.sha256: r.name for r in self.rows if _has_data(r, seed)}  # type: ignore[union-attr]
+            at_seed = [(row.name, row.records[seed].data) for row in self.rows if seed in row.records]
+            seen = {data.sha256: name for name, data in at_seed if data is not None}
             if len(seen) > 1:
                 lines.append(f"seed {seed}: {' and '.join(sorted(seen.values()))} saw different feedback")
         scorer, _ = self.board.metric.split("/")
@@ -231,10 +232,6 @@ class Setting:
             for score in file.scores
             if (score.scorer, score.task, score.metric) == (scorer, task, metric)
         ]
-
-
-def _has_data(row: BoardRow, seed: int) -> bool:
-    return seed in row.records and row.records[seed].data is not None
 
 
 def noted_settings(store: Store, kind: str = "run") -> list[Setting]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from halobench.leaderboard.contrasts import CHECKPOINTS, Comparison, decodes, gate
+from halobench.leaderboard.contrasts import CHECKPOINTS, CONTROLS, Comparison, decodes, gate
 from halobench.leaderboard.cube import Setting
 from halobench.leaderboard.noise_table import noise_note
 
@@ -26,6 +26,7 @@ def board_notes(
     return [
         *_conditions(setting),
         *_gate_notes(comparisons),
+        *_untested_controls(setting),
         *_separability([c for c in primary if c.family == "losses"]),
         *_checkpoints(sum(c.family == CHECKPOINTS for c in primary)),
         *noise_note(noise),
@@ -70,6 +71,16 @@ def _gate_notes(comparisons: Sequence[Comparison]) -> list[str]:
             f"[{comparison.adjusted.low:+.3f}, {comparison.adjusted.high:+.3f}]."
         )
     return notes
+
+
+def _untested_controls(setting: Setting) -> list[str]:
+    """Controls that stand on the board and cannot be held against what they must, for it is not one row."""
+    labels = {row.label for row in setting.rows}
+    return [
+        f"Control not tested: {name} against {other}, for several rows are called so."
+        for name, other, _ in CONTROLS
+        if {name, other} <= labels and not (setting.row(name) and setting.row(other))
+    ]
 
 
 def _separability(family: Sequence[Comparison]) -> list[str]:

@@ -58,6 +58,15 @@ def test_a_difference_is_paired_by_seed_and_prompt(tmp_path):
     assert found["verdict"] == "worse"
 
 
+def test_a_control_that_cannot_be_held_against_one_row_is_told(tmp_path):
+    again = row("sft", wins(0.25, shift=3), seeds=[50, 51, 52], label="sft_again", control=True)
+    alone = [*BASE, *row("sft", wins(0.25, shift=2)), *again]
+    assert note(board_of(tmp_path / "one", alone), "Control not tested") == []
+    both = board_of(tmp_path / "two", [*alone, *row("sft", wins(0.5, shift=4), **{"optim.lr": 0.5})])
+    told = "Control not tested: sft_again against sft, for several rows are called so."
+    assert note(both, "Control not tested") == [told]
+
+
 def test_a_row_is_held_against_the_sft_model_that_answers_as_surely(tmp_path):
     own, sharpened = wins(0.5), wins(0.25, shift=5)
     runs = row("kto", {"T=1": own, "sft@T": sharpened})

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from halobench.leaderboard.contrasts import Comparison
+from halobench.leaderboard.contrasts import Comparison, compared_seeds
 from halobench.leaderboard.cube import BoardRow, Setting
 from halobench.leaderboard.page.board import metric_title
 from halobench.leaderboard.page.facts import (
@@ -94,8 +94,7 @@ def _line(pair: Compared, comparison: Comparison, margin: float) -> dict[str, An
 def _paired(setting: Setting, first: BoardRow, second: BoardRow, decode: str) -> pd.DataFrame:
     """Differences A - B by seeds and prompts, as `contrasts.difference` pairs them."""
     scorer, metric = setting.board.metric.split("/")
-    common = sorted(set(first.completed) & set(second.completed))
-    seeds = [common if len(common) > 1 else row.completed for row in (first, second)]
+    seeds = compared_seeds(first, second)
     values = [
         setting.single_prompts(row, scorer, decode, metric, chosen)
         for row, chosen in zip((first, second), seeds, strict=True)
