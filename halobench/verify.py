@@ -67,7 +67,8 @@ def verify(
         recipe = _recipe_of(record, overrides, Path(scratch))
         reused = [key.path.name for key in stages_of(recipe) if key.path.exists()]
         fresh = Store(Path(scratch) / "results")
-        outcome = run_tasks(missing_tasks([recipe], fresh, force=True), fresh, jobs=0, watcher=watcher)
+        # in a worker, as it was recorded: in this process it rounds otherwise
+        outcome = run_tasks(missing_tasks([recipe], fresh, force=True), fresh, jobs=1, watcher=watcher)
         if outcome.interrupted:
             raise KeyboardInterrupt
         if outcome.failed:
